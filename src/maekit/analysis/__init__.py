@@ -1,0 +1,1 @@
+"""Feature matrices in, numbers out: no files, no networks."""

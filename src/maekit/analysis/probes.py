@@ -1,0 +1,95 @@
+"""Linear probing: how well a linear classifier does on frozen features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Strengths of the L2 penalty to choose from, over the mean loss of standardised features.
+_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+_ITERATIONS = 200
+
+
+class LinearProbe(NamedTuple):
+    """A linear classifier on standardised features."""
+
+    mean: Float[Tensor, " d"]
+    std: Float[Tensor, " d"]
+    weight: Float[Tensor, "classes d"]
+    bias: Float[Tensor, " classes"]
+    penalty: float
+    """The L2 penalty that did best on held-out training data."""
+
+    def predict(self, features: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
+        """Classifies feature vectors."""
+        return _logits(self, features).argmax(dim=1)
+
+
+def fit_linear_probe(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], seed: int = 0
+) -> LinearProbe:
+    """Fits a multinomial logistic regression by L-BFGS.
+
+    Features are standardised first (the batch norm without affine of the paper's probe); the
+    penalty is chosen on a fifth of the training data, then all of it is fitted again.
+
+    Source: He et al. 2022, appendix A.1, "Linear probing", solved exactly instead of by LARS.
+    """
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+    held = max(1, len(features) // 5)
+    chosen, others = order[:held], order[held:]
+    scores = {
+        penalty: accuracy(
+            _fit(features[others], labels[others], penalty, int(labels.max()) + 1).predict(
+                features[chosen]
+            ),
+            labels[chosen],
+        )
+        for penalty in _PENALTIES
+    }
+    best = max(_PENALTIES, key=lambda penalty: (scores[penalty], penalty))
+    return _fit(features, labels, best, int(labels.max()) + 1)
+
+
+def _fit(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], penalty: float, num_classes: int
+) -> LinearProbe:
+    std, mean = torch.std_mean(features, dim=0, correction=0)
+    probe = LinearProbe(
+        mean,
+        std.clamp_min(1e-6),
+        torch.zeros(num_classes, features.shape[1], requires_grad=True),
+        torch.zeros(num_classes, requires_grad=True),
+        penalty,
+    )
+    solver = torch.optim.LBFGS(
+        [probe.weight, probe.bias],
+        max_iter=_ITERATIONS,
+        line_search_fn="strong_wolfe",
+        tolerance_change=1e-7,
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = (
+            F.cross_entropy(_logits(probe, features), labels)
+            + penalty * probe.weight.square().sum()
+        )
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        return loss
+
+    solver.step(closure)  # type: ignore[no-untyped-call]  # torch
+    return probe._replace(weight=probe.weight.detach(), bias=probe.bias.detach())
+
+
+def _logits(probe: LinearProbe, features: Float[Tensor, "m d"]) -> Float[Tensor, "m classes"]:
+    return F.linear((features - probe.mean) / probe.std, probe.weight, probe.bias)
+
+
+def accuracy(predicted: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> float:
+    """Returns the share of right predictions, in [0, 1]."""
+    return float((predicted == labels).float().mean())

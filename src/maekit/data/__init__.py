@@ -1,0 +1,1 @@
+"""From pictures on disk to batches. `decode`, `sources` and `scan` need no torch."""

@@ -1,0 +1,54 @@
+"""A frozen encoder over pictures: one row of features each, in their order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maekit.data.loader import Views, build_loader, in_order
+from maekit.data.scan import Progress
+from maekit.data.sources import Source
+from maekit.data.transforms import EvalTransform, Normalise, Preprocessing
+from maekit.models.vit import ViT
+
+
+class FeatureTable(NamedTuple):
+    """Features of many pictures, on the CPU in float32."""
+
+    cls: Float[Tensor, "n d"] | None
+    """Class tokens; None from an encoder without one."""
+    mean: Float[Tensor, "n d"]
+    """Means of the patch tokens."""
+
+
+@torch.no_grad()
+def extract(
+    encoder: ViT,
+    source: Source,
+    preprocessing: Preprocessing,
+    num_workers: int,
+    device: torch.device,
+    progress: Progress,
+    batch_size: int = 64,
+) -> FeatureTable:
+    """Encodes every picture of a source, whole, in order."""
+    views = Views(
+        source, EvalTransform(preprocessing.image_size), preprocessing.in_channels, 1, seed=0
+    )
+    loader = build_loader(views, in_order(len(source), batch_size), num_workers)
+    normalise = Normalise(preprocessing).to(device)
+    encoder = encoder.to(device).eval()
+    tokens: list[Tensor] = []
+    means: list[Tensor] = []
+    done = 0
+    for batch in loader:
+        features = encoder(normalise(batch.images.to(device)))
+        if features.cls is not None:
+            tokens.append(features.cls.float().cpu())
+        means.append(features.patches.float().mean(dim=1).cpu())
+        done += len(batch.indices)
+        progress(done, len(source))
+    return FeatureTable(torch.cat(tokens) if tokens else None, torch.cat(means))

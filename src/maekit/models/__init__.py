@@ -1,0 +1,1 @@
+"""The networks: blocks, encoder, decoder, and the masked autoencoder made of them."""

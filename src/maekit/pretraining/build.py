@@ -1,0 +1,96 @@
+"""From what is prepared to the moving parts of a run: network, optimiser, batches."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from maekit import checkpoint
+from maekit.data.loader import Batch, BatchPlan, StepSampler, Views, build_loader, in_order
+from maekit.data.transforms import EvalTransform, TrainTransform
+from maekit.models.mae import MaskedAutoencoder
+from maekit.pretraining.objective import PretrainObjective, baselines
+from maekit.pretraining.prepare import Prepared, plan_loop
+from maekit.pretraining.run_folder import HeldOut
+from maekit.runtime import World, mix
+from maekit.training.loop import LoopPlan, Training
+from maekit.training.optim import build_optimizer
+
+logger = logging.getLogger(__name__)
+
+# Tells the seed of the initial weights from the other uses of the seed.
+_WEIGHTS = 5
+# More pictures than this do not change the baselines' third digit.
+_BASELINE_IMAGES = 256
+# Held-out pictures are kept in memory.
+_MOST_HELD_OUT = 1000
+
+
+def build_training(prepared: Prepared, world: World) -> Training:
+    """Builds network, objective and optimiser, with the weights that the seed gives."""
+    config = prepared.config
+    torch.manual_seed(mix(config.train.seed, _WEIGHTS))
+    mae = MaskedAutoencoder(config.model)
+    if config.init is not None and config.resume is None:
+        _load_initial(mae, config.init)
+    objective = PretrainObjective(mae, prepared.preprocessing, config.masking.mask_ratio).to(
+        world.device
+    )
+    optimizer = build_optimizer(objective, config.optim)
+    plan = plan_loop(config, len(prepared.pictures.train), world)
+    return Training(objective, optimizer, plan, world, config.runtime.compile)
+
+
+def _load_initial(mae: MaskedAutoencoder, place: Path) -> None:
+    path = checkpoint.find(place)
+    state = checkpoint.load(path)
+    loaded = [checkpoint.load_weights(mae.encoder, state["encoder"], "encoder")]
+    if state.get("decoder"):
+        loaded.append(checkpoint.load_weights(mae.decoder, state["decoder"], "decoder"))
+    else:
+        loaded.append("no decoder in it: a fresh one is used")
+    logger.info("Weights from %s: %s.", path, ", ".join(loaded))
+
+
+def train_batches(
+    prepared: Prepared, plan: LoopPlan, world: World, first_step: int
+) -> Iterator[Batch]:
+    """Yields this process's batches from a step to the end of the run."""
+    config, source = prepared.config, prepared.pictures.train
+    encoder = config.model.encoder()
+    views = Views(
+        source,
+        TrainTransform(encoder.image_size, config.augment),
+        encoder.in_channels,
+        encoder.grid.num_patches,
+        plan.seed,
+    )
+    batch_plan = BatchPlan(plan.batch_size, config.train.micro_batch_size or plan.batch_size)
+    steps = range(first_step, plan.num_steps)
+    sampler = StepSampler(len(source), batch_plan, plan.seed, steps, world.rank, world.size)
+    workers = config.data.num_workers or 0
+    return iter(build_loader(views, sampler, workers, pin_memory=world.device.type == "cuda"))
+
+
+def held_out(prepared: Prepared, objective: PretrainObjective) -> HeldOut:
+    """Loads the held-out pictures once (they are few) and measures the baselines on them."""
+    config = prepared.config
+    is_separate = len(prepared.pictures.val) > 0
+    source = prepared.pictures.val if is_separate else prepared.pictures.train
+    encoder = config.model.encoder()
+    views = Views(
+        source,
+        EvalTransform(encoder.image_size),
+        encoder.in_channels,
+        encoder.grid.num_patches,
+        config.train.seed,
+    )
+    number = min(len(source), _MOST_HELD_OUT)
+    size = max(config.output.figure_images, min(64, number))
+    batches = list(build_loader(views, in_order(number, size), 0))  # type: ignore[arg-type]  # a list will do
+    reference = baselines(objective, itertools.islice(batches, -(-_BASELINE_IMAGES // size)))
+    return HeldOut(batches, is_separate, reference)

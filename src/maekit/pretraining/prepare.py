@@ -1,0 +1,133 @@
+"""Everything that is settled before a network is built: data, choices, colours, the loop's plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from maekit.data.loader import BatchPlan
+from maekit.data.scan import Survey
+from maekit.data.transforms import Preprocessing
+from maekit.errors import DataError
+from maekit.masking import num_visible
+from maekit.models.mae import ModelConfig
+from maekit.pretraining.choices import Choice, Facts, choose
+from maekit.pretraining.config import PretrainConfig
+from maekit.pretraining.data import (
+    Counting,
+    Pictures,
+    channel_statistics,
+    most_common_channels,
+    split,
+    survey,
+)
+from maekit.runtime import World, choose_precision, num_cores, usable_memory
+from maekit.training.loop import LoopPlan
+from maekit.training.optim import scale_lr
+from maekit.training.schedule import plan_schedule
+
+
+class Prepared(NamedTuple):
+    """All that is known before a network is built; the same on every process."""
+
+    config: PretrainConfig
+    choices: list[Choice]
+    found: Survey
+    pictures: Pictures
+    preprocessing: Preprocessing
+
+
+def prepare(config: PretrainConfig, world: World, show: Counting) -> Prepared:
+    """Scans the pictures, holds some out, chooses what is open, measures the colours.
+
+    Raises:
+        DataError: If the pictures cannot be used.
+        ConfigError: If the settings do not fit them or each other.
+    """
+    _check_early(config)
+    found, source = survey(config.data, show)
+    pictures = split(source, config.data, config.train.seed)
+    facts = Facts(
+        num_images=len(pictures.train),
+        height=int(sorted(found.of_usable("height"))[len(source) // 2]),
+        width=int(sorted(found.of_usable("width"))[len(source) // 2]),
+        channels=config.model.in_channels or most_common_channels(found),
+        device=world.device.type,
+        cores=num_cores(),
+        memory_bytes=usable_memory(world.device),
+        processes=world.size,
+    )
+    config, choices = choose(config, facts)
+    model = config.model.encoder()
+    _check_channels(found, model.in_channels)
+    if config.data.mean is None or config.data.std is None:
+        mean, std = channel_statistics(
+            pictures.train, found, model.image_size, model.in_channels, show
+        )
+        config = replace(config, data=replace(config.data, mean=mean, std=std))
+        choices.append(Choice("data.mean", mean, "measured"))
+        choices.append(Choice("data.std", std, "measured"))
+    assert config.data.mean is not None
+    assert config.data.std is not None
+    preprocessing = Preprocessing(
+        image_size=model.image_size,
+        in_channels=model.in_channels,
+        mean=config.data.mean,
+        std=config.data.std,
+    )
+    plan_loop(config, len(pictures.train), world)  # refuses, e.g., a warm-up longer than the run
+    return Prepared(config, choices, found, pictures, preprocessing)
+
+
+def _check_early(config: PretrainConfig) -> None:
+    """Refuses what can be refused before a picture is opened."""
+    model = config.model
+    if None not in (model.image_size, model.patch_size):
+        # Any preset and any channels do: it is the grid that is checked.
+        probe: ModelConfig = replace(
+            model, size=model.size or "tiny", in_channels=model.in_channels or 3
+        )
+        num_visible(probe.encoder().grid.num_patches, config.masking.mask_ratio)
+
+
+def _check_channels(found: Survey, channels: int) -> None:
+    have = set(found.of_usable("channels").tolist())
+    if not have <= ({1, 3} if channels in (1, 3) else {channels}):
+        raise DataError(
+            f"model.in_channels is {channels}, but pictures in {found.place} have "
+            f"{', '.join(map(str, sorted(have)))} channels; only grey and colour are turned into each other."
+        )
+
+
+def plan_loop(config: PretrainConfig, num_images: int, world: World) -> LoopPlan:
+    """Turns the settings into the numbers the loop needs.
+
+    Raises:
+        ConfigError: If the schedule does not fit the length of the run.
+    """
+    chosen = config.train
+    assert chosen.epochs is not None
+    assert chosen.batch_size is not None
+    assert chosen.log_every is not None
+    assert config.optim.base_lr is not None
+    batches = BatchPlan(chosen.batch_size, chosen.micro_batch_size or chosen.batch_size)
+    per_epoch = batches.steps_per_epoch(num_images)
+    num_steps = chosen.epochs * per_epoch
+    lr = scale_lr(config.optim.base_lr, chosen.batch_size)
+    return LoopPlan(
+        num_steps=num_steps,
+        steps_per_epoch=per_epoch,
+        batch_size=chosen.batch_size,
+        micro_batches=batches.micro_batches(world.size),
+        schedule=plan_schedule(
+            config.schedule, lr, config.optim.weight_decay, num_steps, per_epoch
+        ),
+        grad_clip=config.optim.grad_clip,
+        precision=choose_precision(config.runtime, world.device.type),
+        seed=chosen.seed,
+        log_every=chosen.log_every,
+        max_nonfinite=chosen.max_nonfinite,
+        eval_every=config.output.eval_every or 1,
+        save_every_steps=config.output.save_every_steps,
+        save_every_s=config.output.save_every_minutes * 60.0,
+    )

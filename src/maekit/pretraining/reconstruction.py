@@ -1,0 +1,61 @@
+"""The four pictures of a reconstruction: target, masked, reconstructed, visible parts pasted."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from maekit.data.transforms import Normalise
+from maekit.masking import Mask
+from maekit.models.mae import MaskedAutoencoder
+from maekit.patches import patchify, unpatchify
+from maekit.targets import TARGETS
+
+TRUE_STATISTICS_NOTE = (
+    "The network predicts patches less their mean over their deviation: every predicted patch is drawn "
+    "with the true mean and deviation of the hidden one."
+)
+
+
+@torch.no_grad()
+def reconstruct(
+    mae: MaskedAutoencoder,
+    normalise: Normalise,
+    images: Float[Tensor, "b c height width"],
+    mask: Mask,
+) -> dict[str, Float[Tensor, "b c height width"]]:
+    """Rebuilds images and lays the results out for `draw_panels`, on the CPU.
+
+    Args:
+        mae: Left in the mode it is in, which must be eval.
+        normalise: Of the network's preprocessing.
+        images: In unit scale.
+        mask: Which patches to hide.
+
+    Returns:
+        Title → images in unit scale; hidden patches of `Masked` are NaN.
+    """
+    grid = mae.encoder.config.grid
+    normalised = normalise(images)
+    patches = patchify(normalised, grid.patch_size)
+    prediction = mae(normalised, mask).prediction.float()
+    drawn = TARGETS[mae.config.target].decode(prediction, patches)
+    masked = rearrange(mask.masked, "b n -> b n 1")
+    panels = {
+        "Target": patches,
+        "Masked": patches.masked_fill(masked, math.nan),
+        "Reconstructed": drawn,
+        "With visible patches": torch.where(masked, drawn, patches),
+    }
+    return {
+        name: normalise.inverse(unpatchify(panel, grid)).cpu() for name, panel in panels.items()
+    }
+
+
+def note_for(target: str) -> str:
+    """Returns what a reader of such pictures must know."""
+    return TRUE_STATISTICS_NOTE if TARGETS[target].uses_true_statistics else ""

@@ -1,0 +1,161 @@
+"""What a run leaves behind, written while it trains."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from maekit.config import to_dict
+from maekit.data.loader import Batch
+from maekit.data.scan import Skip
+from maekit.data.transforms import Preprocessing, to_unit
+from maekit.errors import DataError
+from maekit.log import JsonLines, Tracker, read_json_lines
+from maekit.masking import random_mask
+from maekit.pretraining.config import PretrainConfig
+from maekit.pretraining.objective import PretrainObjective, evaluate, explained
+from maekit.pretraining.reconstruction import note_for, reconstruct
+from maekit.report.figures import draw_loss, draw_panels
+from maekit.report.progress import TrainDisplay
+from maekit.runtime import World
+from maekit.targets import Baselines
+from maekit.training.loop import StepRecord
+
+logger = logging.getLogger(__name__)
+
+
+class HeldOut:
+    """The fixed pictures and masks by which epochs are compared."""
+
+    def __init__(self, batches: Iterable[Batch], is_separate: bool, baselines: Baselines) -> None:
+        self.batches = batches
+        self.is_separate = is_separate
+        """False where the pictures were too few to hold any out: then these are trained on."""
+        self.baselines = baselines
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+class RunFolder:
+    """The hooks of a pre-training run: numbers, figures, held-out loss, what a checkpoint holds."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        objective: PretrainObjective,
+        preprocessing: Preprocessing,
+        world: World,
+        held_out: HeldOut,
+        display: TrainDisplay,
+        trackers: list[Tracker],
+        train_names: Any,  # the training source: names by index
+        fingerprint: str,
+        most_replaced: int,
+    ) -> None:
+        assert config.out is not None
+        self.folder = config.out
+        self.config, self.objective, self.world = config, objective, world
+        self.preprocessing, self.held_out = preprocessing, held_out
+        self.display, self.trackers = display, trackers
+        self.train_names, self.fingerprint, self.most_replaced = (
+            train_names,
+            fingerprint,
+            most_replaced,
+        )
+        self.metrics = JsonLines(self.folder / "metrics.jsonl")
+        self.skipped = JsonLines(self.folder / "skipped.jsonl")
+        self.replaced = 0
+        self.last_record: StepRecord | None = None
+        self.val_loss: float | None = None
+
+    def on_record(self, record: StepRecord) -> None:
+        """Shows and writes numbers of the training."""
+        self._note_replaced(record)
+        if not self.world.is_main:
+            return
+        self.last_record = record
+        share = explained(record.scalars["loss"], self.held_out.baselines)
+        speed = {
+            "images_per_s": record.images_per_s,
+            "data_wait": record.data_wait,
+            "seconds_left": record.seconds_left,
+        }
+        self.display.update(record.step, record.epoch, record.scalars["loss"], share, speed)
+        self._write(record.step, record.epoch, {**record.scalars, "explained": share, **speed})
+
+    def _write(self, step: int, epoch: float, scalars: Mapping[str, float]) -> None:
+        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
+        self.metrics.write({"step": step, "epoch": round(epoch, 6), **finite})
+        for tracker in self.trackers:
+            tracker.log(step, finite)
+
+    def _note_replaced(self, record: StepRecord) -> None:
+        for index, reason in record.replaced:
+            name = self.train_names.name(index)
+            logger.warning(
+                "%s can no longer be read (%s); the next picture stands in.", name, reason
+            )
+            self.skipped.write(Skip(name, reason)._asdict() | {"step": record.step})
+        self.replaced += len(record.replaced)
+        if self.replaced > self.most_replaced:
+            raise DataError(
+                f"{self.replaced} pictures broke since the scan, more than data.max_skipped allows; see "
+                f"{self.skipped.path}. Mend the data, then --resume {self.folder}."
+            )
+
+    def on_epoch(self, epoch: int) -> float | None:
+        """Measures the held-out loss; draws the loss curve and, every few epochs, reconstructions."""
+        if not self.world.is_main:
+            return None
+        self.val_loss = evaluate(self.objective, self.held_out, self.world.device)
+        share = explained(self.val_loss, self.held_out.baselines)
+        step = self.last_record.step if self.last_record else 0
+        self._write(step, epoch, {"val_loss": self.val_loss, "val_explained": share})
+        what = "held-out" if self.held_out.is_separate else "training-picture"
+        logger.info(
+            "Epoch %d: %s loss %.4f, explains %.1f %%.", epoch, what, self.val_loss, 100 * share
+        )
+        every = self.config.output.figures_every or 1
+        if epoch % every == 0 or epoch == self.config.train.epochs:
+            self.draw(epoch)
+        references = {
+            "best single colour": self.held_out.baselines.mean_colour,
+            "true mean of each patch": self.held_out.baselines.patch_mean,
+        }
+        draw_loss(self.folder / "loss.png", read_json_lines(self.metrics.path), references)
+        return self.val_loss
+
+    def draw(self, epoch: int) -> None:
+        """Draws reconstructions of the first held-out pictures under their fixed masks."""
+        batch = next(iter(self.held_out))
+        number, device = self.config.output.figure_images, self.world.device
+        mask = random_mask(batch.noise[:number].to(device), self.config.masking.mask_ratio)
+        mae, was_training = self.objective.mae, self.objective.training
+        self.objective.eval()
+        images = to_unit(batch.images[:number].to(device))
+        panels = reconstruct(mae, self.objective.normalise, images, mask)
+        self.objective.train(was_training)
+        title = f"Epoch {epoch}: {self.config.masking.mask_ratio:.0%} of the patches hidden"
+        if not self.held_out.is_separate:
+            title += " (pictures it trains on)"
+        path = self.folder / "figures" / f"epoch-{epoch:05d}.png"
+        draw_panels(path, panels, title, note_for(self.config.model.target))
+
+    def state(self) -> dict[str, Any]:
+        """Returns weights, settings and preprocessing."""
+        mae = self.objective.mae
+        return {
+            "kind": "pretrain",
+            "encoder": mae.encoder.state_dict(),
+            "decoder": mae.decoder.state_dict(),
+            "model": to_dict(self.config.model),
+            "preprocessing": to_dict(self.preprocessing),
+            "config": to_dict(self.config),
+            "data_fingerprint": self.fingerprint,
+            "torch": torch.__version__,
+        }

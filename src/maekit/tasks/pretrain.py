@@ -1,0 +1,386 @@
+"""Pre-trains a masked autoencoder on a folder of unlabelled pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from maekit import checkpoint
+from maekit.config import (
+    Given,
+    Task,
+    build,
+    changed,
+    flatten,
+    given_python,
+    read_yaml,
+    to_dict,
+    to_plain_text,
+    to_yaml,
+)
+from maekit.data.scan import write_skips
+from maekit.errors import CheckpointError, ConfigError, DataError, MaekitError
+from maekit.log import JsonLines, add_log_file, build_trackers, remove_log_file
+from maekit.pretraining.build import build_training, held_out, train_batches
+from maekit.pretraining.config import SAFE_TO_CHANGE, PretrainConfig
+from maekit.pretraining.describe import print_plan, say_plan
+from maekit.pretraining.objective import PretrainObjective, explained
+from maekit.pretraining.prepare import Prepared, prepare
+from maekit.pretraining.run_folder import RunFolder
+from maekit.report.progress import TrainDisplay, counting, duration
+from maekit.runtime import (
+    World,
+    choose_device,
+    from_main,
+    launch,
+    needs_launch,
+    process_group,
+    write_text,
+)
+from maekit.training.keeper import Keeper
+from maekit.training.loop import Training, train
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult:
+    """What a run came to; result.json holds the same."""
+
+    out: str
+    """Folder of the run."""
+    checkpoint: str
+    """The last checkpoint, for `load_encoder`."""
+    steps: int
+    epochs: int
+    num_images: int
+    """Pictures trained on."""
+    num_skipped: int
+    """Pictures that could not be used."""
+    loss: float
+    """Training loss, mean of the last record."""
+    val_loss: float
+    """Loss on the held-out pictures."""
+    explained: float
+    """Share of the variance of held-out targets that is explained."""
+    baseline_mean_colour: float
+    """Loss of the best single colour."""
+    baseline_patch_mean: float
+    """Loss of each patch's own true mean colour."""
+    best_val_loss: float
+    nonfinite_steps: int
+    """Steps left out because loss or gradient were not finite."""
+    seconds: float
+    """Of this process, scan included."""
+    versions: dict[str, str]
+
+
+def pretrain(config: PretrainConfig | None = None, /, **given: object) -> PretrainResult | None:
+    """Pre-trains a masked autoencoder.
+
+    Args:
+        config: All settings, or none.
+        given: Settings by name instead, as on the command line: `dir="photos", epochs=100`, or
+            sections as dicts: `model={"size": "small"}`.
+
+    Returns:
+        What the run came to; None where only a plan was asked for.
+
+    Raises:
+        MaekitError: If settings, pictures or checkpoints do not allow the run.
+    """
+    if config is None:
+        config = load_config(given_python(given, PretrainConfig))
+    return run(config)
+
+
+def load_config(given: dict[str, Given]) -> PretrainConfig:
+    """Builds the settings; those of a resumed run or of initial weights stand behind the given ones.
+
+    Raises:
+        ConfigError: If a setting is wrong, or changed where a resumed run must not change it.
+        CheckpointError: If there is no run or checkpoint to take settings from.
+    """
+    if "resume" in given and given["resume"].value is not None:
+        return _resumed_config(Path(str(given["resume"].value)), given)
+    if "init" in given and given["init"].value is not None:
+        state = checkpoint.load(checkpoint.find(Path(str(given["init"].value)).expanduser()))
+        stored = {
+            "model": state["model"],
+            "data": {key: state["preprocessing"][key] for key in ("mean", "std")},
+        }
+        origin = f"{given['init'].value}, whose weights are taken"
+        behind = {name: Given(value, origin) for name, value in flatten(stored, PretrainConfig)}
+        given = behind | given
+    return build(PretrainConfig, given)
+
+
+def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
+    saved = folder / "config.yaml"
+    if not saved.is_file():
+        raise CheckpointError(
+            f"{folder} is no run folder (it has no config.yaml), so it cannot be resumed. "
+            "To start a new run from weights, use --init."
+        )
+    behind = read_yaml(saved, PretrainConfig)
+    old = build(PretrainConfig, behind)
+    new = build(PretrainConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
+    differing = {
+        name: values
+        for name, values in changed(old, new).items()
+        if not name.startswith(SAFE_TO_CHANGE)
+    }
+    if differing:
+        listed = "\n".join(
+            f"  {name}: {to_plain_text(before)} → {to_plain_text(after)}"
+            for name, (before, after) in differing.items()
+        )
+        raise ConfigError(
+            f"{folder} cannot go on with settings that change its result; leave them as they were, or start "
+            f"a new run from its weights with --init {folder}:\n{listed}"
+        )
+    return new
+
+
+def run(config: PretrainConfig) -> PretrainResult | None:
+    """Runs the task in this process, or in as many as were asked for."""
+    device = choose_device(config.runtime)
+    if config.out is None and not config.plan:
+        config = replace(config, out=Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
+    if config.out is not None:
+        check_out(config.out, config)
+    if needs_launch(config.runtime):
+        return _run_in_processes(config)
+    with process_group(device) as world:
+        prepared = _prepare_together(config, world)
+        if config.plan:
+            if world.is_main:
+                print_plan(prepared, world)
+            return None
+        return _train(prepared, world)
+
+
+def _run_in_processes(config: PretrainConfig) -> PretrainResult | None:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "settings.yaml"
+        settings.write_text(to_yaml(config), encoding="utf-8")
+        launch(config.runtime.devices, ["pretrain", "--config", str(settings)])
+    if config.plan or config.out is None:
+        return None
+    return PretrainResult(**json.loads((config.out / "result.json").read_text(encoding="utf-8")))
+
+
+def check_out(out: Path, config: PretrainConfig) -> None:
+    """Refuses a run folder that would harm something.
+
+    Raises:
+        ConfigError: If it lies among the pictures, or holds a run already.
+    """
+    pictures = config.data.dir
+    if pictures.is_dir() and out.resolve().is_relative_to(pictures.resolve()):
+        raise ConfigError(
+            f"The run folder {out} lies inside the pictures' folder {pictures}, where nothing is ever "
+            "written; choose another with --out."
+        )
+    if config.resume is None and (out / "config.yaml").exists():
+        raise ConfigError(
+            f"{out} holds a run already. Go on with it by --resume {out}, or choose another --out."
+        )
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; choose another --out.")
+
+
+def _prepare_together(config: PretrainConfig, world: World) -> Prepared:
+    """Prepares on the main process; all get the same result, or end with the same error."""
+    outcome: Prepared | MaekitError | None = None
+    if world.is_main:
+        try:
+            outcome = prepare(config, world, counting)
+        except MaekitError as error:
+            if world.size == 1:
+                raise
+            outcome = error
+    outcome = from_main(world, outcome)
+    if isinstance(outcome, MaekitError):
+        if world.is_main:
+            raise outcome
+        raise SystemExit(2)  # the main process says why
+    assert outcome is not None
+    return outcome
+
+
+def _train(prepared: Prepared, world: World) -> PretrainResult | None:
+    started = time.monotonic()
+    config = prepared.config
+    assert config.out is not None
+    training = build_training(prepared, world)
+    objective = training.objective
+    assert isinstance(objective, PretrainObjective)
+    with contextlib.ExitStack() as stack:
+        keeper = None
+        if world.is_main:
+            stack.callback(remove_log_file, _open_folder(prepared))
+            keeper = Keeper(config.out / "checkpoints", config.output.keep_last)
+        if config.resume is not None:
+            _resume(training, prepared, keeper, world)
+        held = held_out(prepared, objective)
+        trackers = (
+            build_trackers(config.trackers, config.out, to_dict(config)) if world.is_main else []
+        )
+        for tracker in trackers:
+            stack.callback(tracker.close)
+        if world.is_main:
+            say_plan(prepared, training.plan, held.baselines)
+        batches = train_batches(prepared, training.plan, world, training.progress.step)
+        display = TrainDisplay(
+            training.plan.num_steps, config.train.epochs or 0, training.progress.step
+        )
+        hooks = RunFolder(
+            config=config,
+            objective=objective,
+            preprocessing=prepared.preprocessing,
+            world=world,
+            held_out=held,
+            display=display,
+            trackers=trackers,
+            train_names=prepared.pictures.train,
+            fingerprint=prepared.found.fingerprint(),
+            most_replaced=int(max(10, config.data.max_skipped * len(prepared.found.names))),
+        )
+        if training.progress.step == 0:
+            hooks.on_epoch(0)  # where it starts from: untrained, or the initial weights
+        after_step = stack.enter_context(_profiler(config, world))
+        if world.is_main:
+            stack.enter_context(display)
+        train(training, batches, hooks, keeper, after_step)
+        if not world.is_main:
+            return None
+        return _finish(prepared, training, hooks, time.monotonic() - started)
+
+
+def _open_folder(prepared: Prepared) -> logging.Handler:
+    """Makes the run folder and writes what is known at the start."""
+    config = prepared.config
+    assert config.out is not None
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot make the run folder {config.out}: {error.strerror}.") from error
+    handler = add_log_file(config.out / "log.txt")
+    if config.resume is None:
+        write_skips(config.out / "skipped.jsonl", prepared.found.skips)
+        write_text(config.out / "config.yaml", to_yaml(config))
+    return handler
+
+
+def _resume(training: Training, prepared: Prepared, keeper: Keeper | None, world: World) -> None:
+    """Takes up a run where its newest whole checkpoint left it, on every process."""
+    state = from_main(world, keeper.newest() if keeper else None)
+    fingerprint = prepared.found.fingerprint()
+    if state["data_fingerprint"] != fingerprint:
+        raise DataError(
+            f"The pictures in {prepared.found.place} are not those the run began with (their number, names or sizes "
+            f"differ); bring them back, or start a new run with --init {prepared.config.resume}."
+        )
+    objective = training.objective
+    assert isinstance(objective, PretrainObjective)
+    checkpoint.load_weights(objective.mae.encoder, state["encoder"], "encoder")
+    checkpoint.load_weights(objective.mae.decoder, state["decoder"], "decoder")
+    training.load_state(state)
+    if keeper is not None and prepared.config.out is not None:
+        JsonLines(prepared.config.out / "metrics.jsonl").keep(training.progress.step)
+        logger.info("Going on with %s at step %d.", prepared.config.out, training.progress.step)
+
+
+@contextlib.contextmanager
+def _profiler(config: PretrainConfig, world: World) -> Iterator[Callable[[], None]]:
+    """Traces steps where asked for; yields what the loop calls after each step."""
+    if config.profile is None or not world.is_main:
+        yield lambda: None
+        return
+    assert config.out is not None
+    folder = config.out
+
+    def write(profile: torch.profiler.profile) -> None:
+        profile.export_chrome_trace(str(folder / "trace.json"))
+        key = "self_cuda_time_total" if world.device.type == "cuda" else "self_cpu_time_total"
+        table = profile.key_averages().table(sort_by=key, row_limit=10)
+        write_text(folder / "profile.txt", table)
+        logger.info(
+            "The ten costliest operations of %d steps; trace in %s:\n%s",
+            config.profile,
+            folder / "trace.json",
+            table,
+        )
+
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if world.device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    moments = torch.profiler.schedule(wait=1, warmup=1, active=config.profile, repeat=1)
+    with torch.profiler.profile(
+        activities=kinds, schedule=moments, on_trace_ready=write
+    ) as profile:
+        yield profile.step
+
+
+def _finish(
+    prepared: Prepared, training: Training, hooks: RunFolder, seconds: float
+) -> PretrainResult:
+    config, progress = prepared.config, training.progress
+    assert config.out is not None
+    assert config.train.epochs is not None
+    if hooks.val_loss is None:
+        # A finished run that was resumed: nothing was trained, its numbers stand.
+        saved = config.out / "result.json"
+        if saved.is_file():
+            logger.info(
+                "%s is finished: %d steps are done. For more, start from it with --init.",
+                config.out,
+                progress.step,
+            )
+            return PretrainResult(**json.loads(saved.read_text(encoding="utf-8")))
+        hooks.on_epoch(config.train.epochs)
+    assert hooks.val_loss is not None
+    reference = hooks.held_out.baselines
+    result = PretrainResult(
+        out=str(config.out),
+        checkpoint=str(config.out / "checkpoints" / "last.pt"),
+        steps=progress.step,
+        epochs=config.train.epochs,
+        num_images=len(prepared.pictures.train),
+        num_skipped=len(prepared.found.reasons) + progress.replaced,
+        loss=hooks.last_record.scalars["loss"] if hooks.last_record else float("nan"),
+        val_loss=hooks.val_loss,
+        explained=explained(hooks.val_loss, reference),
+        baseline_mean_colour=reference.mean_colour,
+        baseline_patch_mean=reference.patch_mean,
+        best_val_loss=progress.best,
+        nonfinite_steps=progress.nonfinite_steps,
+        seconds=round(seconds, 1),
+        versions={
+            name: importlib.metadata.version(name)
+            for name in ("maekit", "torch", "torchvision", "pillow")
+        },
+    )
+    write_text(config.out / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+    logger.info(
+        "Done in %s: held-out loss %.4f, %.1f %% of the variance explained. Encoder: %s",
+        duration(seconds),
+        result.val_loss,
+        100 * result.explained,
+        result.checkpoint,
+    )
+    return result
+
+
+TASK = Task(PretrainConfig, run, ("data.dir",), load_config)

@@ -1,0 +1,157 @@
+"""Draws what a pre-trained network rebuilds of pictures it sees a part of."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from maekit import checkpoint
+from maekit.config import Task, build, given_python
+from maekit.data.decode import decode
+from maekit.data.sources import list_pictures
+from maekit.data.transforms import EvalTransform, Normalise, Preprocessor, to_tensor, to_unit
+from maekit.errors import ConfigError, DataError, DecodeError
+from maekit.masking import Mask, MaskingConfig, given_mask, num_visible, random_mask
+from maekit.patches import Grid
+from maekit.pretraining.reconstruction import note_for
+from maekit.pretraining.reconstruction import reconstruct as rebuild
+from maekit.report.figures import draw_panels
+
+logger = logging.getLogger(__name__)
+# More rows make a figure that no screen shows.
+_ROWS_PER_FIGURE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructConfig:
+    """Hides patches of pictures and draws what the network makes of the rest."""
+
+    checkpoint: Path
+    """Checkpoint or run folder, with a decoder."""
+    images: tuple[Path, ...]
+    """Pictures, or folders of them."""
+    mask_ratio: float | None = None
+    """Share of patches to hide, in (0, 1); that of the training if not given."""
+    mask: Path | None = None
+    """Black-and-white picture of what to hide (white), instead of a random mask."""
+    seed: int = 0
+    """Fixes the random masks."""
+    out: Path = Path("reconstructions")
+    """Folder for the figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructResult:
+    """What was drawn."""
+
+    figures: list[str]
+    loss: float
+    """Mean loss on the hidden patches."""
+
+
+def reconstruct(config: ReconstructConfig | None = None, /, **given: object) -> ReconstructResult:
+    """Draws reconstructions.
+
+    Args:
+        config: All settings, or none.
+        given: Settings by name instead, e.g. `checkpoint="runs/a", images=["cat.jpg"]`.
+
+    Raises:
+        MaekitError: If the checkpoint has no decoder, or a picture cannot be read.
+    """
+    return run(config or build(ReconstructConfig, given_python(given, ReconstructConfig)))
+
+
+def run(config: ReconstructConfig) -> ReconstructResult:
+    """Draws figures of up to eight pictures each."""
+    path = checkpoint.find(config.checkpoint)
+    state = checkpoint.load(path)
+    mae = checkpoint.load_mae(path)
+    preprocessing = checkpoint.preprocessing_of(state)
+    normalise, grid = Normalise(preprocessing), mae.encoder.config.grid
+    ratio = config.mask_ratio or float(state["config"]["masking"]["mask_ratio"])
+    MaskingConfig(mask_ratio=ratio)
+    num_visible(grid.num_patches, ratio)
+    images = torch.stack(
+        [
+            _read(picture, preprocessing.image_size, preprocessing.in_channels)
+            for picture in _pictures(config.images)
+        ]
+    )
+    noise = torch.rand(
+        len(images), grid.num_patches, generator=torch.Generator().manual_seed(config.seed)
+    )
+    mask = random_mask(noise, ratio)
+    if config.mask is not None:
+        masked = read_mask(config.mask, grid)
+        mask = given_mask(masked.expand(len(images), -1))
+    share = float(mask.masked.float().mean())
+    figures, losses = [], []
+    for start in range(0, len(images), _ROWS_PER_FIGURE):
+        rows = slice(start, start + _ROWS_PER_FIGURE)
+        part = Mask(mask.visible[rows], mask.masked[rows])
+        panels = rebuild(mae, normalise, images[rows], part)
+        with torch.no_grad():
+            losses.append(float(mae(normalise(images[rows]), part).loss) * len(part.masked))
+        figure = config.out / f"reconstruction-{start // _ROWS_PER_FIGURE + 1:03d}.png"
+        draw_panels(
+            figure, panels, f"{share:.0%} of the patches hidden", note_for(mae.config.target)
+        )
+        figures.append(str(figure))
+        logger.info("%s", figure)
+    return ReconstructResult(figures=figures, loss=sum(losses) / len(images))
+
+
+def _pictures(places: tuple[Path, ...]) -> list[Path]:
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            listing = list_pictures(place)
+            found.extend(listing.root / name for name in listing.paths)
+        else:
+            found.append(place)
+    if not found:
+        raise DataError("No picture was given: mae reconstruct CHECKPOINT IMAGE…")
+    return found
+
+
+def _read(
+    path: Path, image_size: tuple[int, int], channels: int
+) -> Float[Tensor, "c height width"]:
+    try:
+        return to_unit(
+            EvalTransform(image_size)(to_tensor(decode(path, Preprocessor.MAX_PIXELS), channels))
+        )
+    except DecodeError as error:
+        raise DataError(f"{path}: {error}.") from error
+
+
+def read_mask(path: Path, grid: Grid) -> Bool[Tensor, "1 n"]:
+    """Reads a picture of what to hide: white hides, black shows; scaled to the patch grid.
+
+    Raises:
+        DataError: If it cannot be read.
+        ConfigError: If it hides nothing or everything.
+    """
+    try:
+        pixels = decode(path, Preprocessor.MAX_PIXELS)
+    except DecodeError as error:
+        raise DataError(f"{path}: {error}.") from error
+    grey = Image.fromarray(pixels[:, :, 0]).resize((grid.width, grid.height), Image.Resampling.BOX)
+    masked = torch.from_numpy(np.asarray(grey) >= 128).reshape(1, -1)
+    if not 0 < int(masked.sum()) < grid.num_patches:
+        raise ConfigError(
+            f"{path} hides {int(masked.sum())} of {grid.num_patches} patches; at least one must be hidden "
+            "and one visible."
+        )
+    return masked
+
+
+TASK = Task(ReconstructConfig, run, ("checkpoint", "images"))
