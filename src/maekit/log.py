@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,18 @@ class TrackerConfig:
     """MLflow experiment to log to; needs `pip install maekit[mlflow]`."""
 
 
+class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # its stream is ours
+    """Writes to the standard error of the moment, which a live display may have taken over."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # TextIO, or what stands in for it
+        """The standard error."""
+        return sys.stderr
+
+
 def configure_logging(path: Path | None) -> None:
     """Sets the loggers up: by a YAML file in `logging.config.dictConfig`'s schema, or plainly.
 
@@ -39,7 +52,10 @@ def configure_logging(path: Path | None) -> None:
         ConfigError: If the file is missing or does not follow the schema.
     """
     if path is None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        root = logging.getLogger("maekit")
+        root.handlers = [ConsoleHandler()]
+        root.setLevel(logging.INFO)
+        root.propagate = False
         return
     try:
         schema = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -23,8 +23,8 @@ from maekit.errors import DecodeError, MaekitError, explain
 # Pixels are uint8 (0 to 255), uint16 (0 to 65535) or float32 (as stored), shape (h, w, c).
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[Any]]
 
-# Pillow looks at the content and not at the name, but only for these formats.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+# Pillow looks at the content and not at the name, but only for these formats. MPO comes with JPEG.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pnm", ".dcm", ".dicom"]
 )

@@ -157,5 +157,5 @@ class RunFolder:
             "preprocessing": to_dict(self.preprocessing),
             "config": to_dict(self.config),
             "data_fingerprint": self.fingerprint,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
