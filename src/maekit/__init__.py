@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from maekit.checkpoint import load_encoder as load_encoder
     from maekit.checkpoint import load_mae as load_mae
     from maekit.errors import MaekitError as MaekitError
+    from maekit.pretraining.config import PretrainConfig as PretrainConfig
     from maekit.tasks.check import check as check
-    from maekit.tasks.pretrain import PretrainConfig as PretrainConfig
     from maekit.tasks.pretrain import pretrain as pretrain
     from maekit.tasks.probe import probe as probe
     from maekit.tasks.reconstruct import reconstruct as reconstruct
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 # Public name → where it lives. Loaded on first use: `import maekit` must not import torch.
 _PUBLIC = {
     "MaekitError": "maekit.errors",
-    "PretrainConfig": "maekit.tasks.pretrain",
+    "PretrainConfig": "maekit.pretraining.config",
     "check": "maekit.tasks.check",
     "load_encoder": "maekit.checkpoint",
     "load_mae": "maekit.checkpoint",

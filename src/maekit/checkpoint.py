@@ -67,7 +67,8 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no checkpoint of maekit.")
     if state["format"] > FORMAT:
         raise CheckpointError(
-            f"{path} has format {state['format']}, newer than this maekit's {FORMAT}; upgrade maekit."
+            f"{path} has format {state['format']}, newer than this maekit's {FORMAT}; upgrade "
+            "maekit."
         )
     return state
 

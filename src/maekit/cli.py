@@ -153,7 +153,10 @@ def collect(task: Task, arguments: Arguments) -> tuple[dict[str, Given], Path | 
 
 
 def _flag(task: Task, name: str, text: str | None) -> tuple[str, Given, list[str]]:
-    """Reads one flag. A switch takes no text but true or false; a word after it is a bare argument."""
+    """Reads one flag.
+
+    A switch takes no text but true or false; another word after it is a bare argument.
+    """
     origin = f"--{name}"
     path = find_name(task.config, name, origin)
     if settings(task.config)[path].type is bool and (

@@ -147,7 +147,7 @@ def _leaves(
 def _construct(node: yaml.Node) -> object:
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_document(node)  # type: ignore[no-any-return]  # untyped upstream
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 

@@ -26,7 +26,7 @@ def sincos(positions: Float[Tensor, " n"], dim: int) -> Float[Tensor, "n d"]:
 
 
 def sincos_2d(grid: Grid, dim: int) -> Float[Tensor, "n d"]:
-    """Positions on a patch grid: the first half of the width encodes the column, the second the row.
+    """Positions on a grid: half of the width encodes the column, the other half the row.
 
     Computed in float64 and rounded once, as in the reference implementation.
 

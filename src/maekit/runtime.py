@@ -1,4 +1,4 @@
-"""The machine: device, precision, seeds, processes, signals, and files written whole or not at all."""
+"""The machine: device, precision, seeds, processes, signals, and files that are never half."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class RuntimeConfig:
     devices: int = 1
     """Processes on this machine, one a GPU; on the CPU they share the cores."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    """Arithmetic of the forward pass; bfloat16 on GPUs that have it and float32 on the CPU if not given."""
+    """Arithmetic of the forward pass; bfloat16 on GPUs that have it and float32 on the CPU if
+    not given."""
     compile: bool = False
     """Whether to compile the model with torch.compile: a slower start, faster steps on a GPU."""
 
@@ -276,7 +277,10 @@ def together(world: World, flag: int) -> int:
 
 
 class Interrupts:
-    """Notes SIGTERM and Ctrl-C, so that a loop can stop at a good moment; a second one stops at once."""
+    """Notes SIGTERM and Ctrl-C, so that a loop can stop at a good moment.
+
+    A second one stops at once.
+    """
 
     def __init__(self) -> None:
         self.received = 0

@@ -33,7 +33,7 @@ def knn_classify(
     train, queries = F.normalize(train, dim=1), F.normalize(queries, dim=1)
     num_classes, k = int(labels.max()) + 1, min(k, len(train))
     predicted = []
-    for chunk in queries.split(_CHUNK):
+    for chunk in torch.split(queries, _CHUNK):
         similarity, nearest = (chunk @ train.T).topk(k, dim=1)
         votes = torch.zeros(len(chunk), num_classes)
         votes.scatter_add_(1, labels[nearest], (similarity / temperature).exp())

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL import __version__ as pillow_version
 
 from maekit.errors import DecodeError, MaekitError, explain
 
@@ -26,7 +27,30 @@ Pixels = np.ndarray[tuple[int, int, int], np.dtype[Any]]
 # Pillow looks at the content and not at the name, but only for these formats. MPO comes with JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pnm", ".dcm", ".dicom"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".dcm",
+        ".dicom",
+    ]
 )
 # What shows through where a picture is transparent.
 BACKGROUND = 255
@@ -118,7 +142,7 @@ def _guarded(path: Path, max_pixels: int, check: bool) -> tuple[Pixels, str, boo
 
 def _short(error: Exception) -> str:
     text = " ".join(explain(error).split())
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not a picture in any format that maekit reads"
     return text if len(text) <= 160 else f"{text[:157]}..."
 
@@ -220,9 +244,8 @@ def _decode_raster(path: Path, max_pixels: int) -> Pixels | None:
                 raise
             if page.samplesperpixel == 1:
                 return None  # Pillow keeps the depth of a single band, and knows the compression.
-            raise DecodeError(
-                f"compressed with {page.compression.name}; run `pip install imagecodecs`"
-            ) from error
+            name = tifffile.COMPRESSION(page.compression).name
+            raise DecodeError(f"compressed with {name}; run `pip install imagecodecs`") from error
         values = np.squeeze(values) if values.ndim > 3 else values
         if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             values = np.moveaxis(values, 0, -1)
@@ -281,7 +304,7 @@ def fill_gaps(values: Pixels) -> Pixels:
 def _decode_dicom(path: Path, max_pixels: int) -> tuple[Pixels, str, bool]:
     """Decodes the first frame of a DICOM file to float32 in [0, 1], dark to bright."""
     try:
-        import pydicom
+        import pydicom.pixels
     except ImportError as error:
         raise DecodeError("a DICOM file; run `pip install maekit[dicom]`") from error
     data = pydicom.dcmread(path)
@@ -289,7 +312,7 @@ def _decode_dicom(path: Path, max_pixels: int) -> tuple[Pixels, str, bool]:
         raise DecodeError("a DICOM file without pixels")
     _check_size(int(data.Rows), int(data.Columns), max_pixels)
     several = int(data.get("NumberOfFrames", 1) or 1) > 1
-    values = pydicom.pixels.pixel_array(data, index=0 if several else None)
+    values = pydicom.pixels.utils.pixel_array(data, index=0 if several else None)
     values = np.asarray(values, dtype=np.float32)
     low = -(2.0 ** (data.BitsStored - 1)) if data.PixelRepresentation else 0.0
     unit = _with_channels((values - low) / (2.0**data.BitsStored - 1))
@@ -321,4 +344,4 @@ def match_channels(pixels: Pixels, channels: int) -> Pixels:
 
 def cache_key() -> str:
     """Names everything that may change what a scan finds, for its cache."""
-    return f"2 pillow-{Image.__version__} tifffile-{tifffile.__version__} {os.name}"
+    return f"2 pillow-{pillow_version} tifffile-{tifffile.__version__} {os.name}"

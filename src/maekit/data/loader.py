@@ -33,17 +33,20 @@ class DataConfig:
     """Which pictures, and how they are read."""
 
     dir: Path
-    """Folder of pictures (searched recursively, labels ignored), list of them (.txt, .csv with a column `path`), or array (.npy, .npz)."""
+    """Folder of pictures (searched recursively, labels ignored), list of them (.txt, .csv with
+    a column `path`), or array (.npy, .npz)."""
     array: str | None = None
     """Which array of a .npz file; the only one of pictures if not given."""
     val_images: int | None = None
-    """Pictures held out to measure the loss and draw figures; 2 % of them, 8 to 1000, if not given."""
+    """Pictures held out to measure the loss and draw figures; 2 % of them, 8 to 1000, if not
+    given."""
     mean: tuple[float, ...] | None = None
     """Mean of each channel with pixels in [0, 1]; measured if not given."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each channel with pixels in [0, 1]; measured if not given."""
     num_workers: int | None = None
-    """Processes that decode pictures, for each training process; chosen from the cores if not given."""
+    """Processes that decode pictures, for each training process; chosen from the cores if not
+    given."""
     max_pixels: int = 100_000_000
     """Pictures with more pixels than this are skipped."""
     max_skipped: float = 0.05
@@ -76,7 +79,7 @@ class Batch(NamedTuple):
 class _Sample(NamedTuple):
     image: Tensor
     noise: Tensor
-    index: int
+    picture: int
     replaced: list[tuple[int, str]]
 
 
@@ -196,21 +199,21 @@ def collate(samples: list[_Sample]) -> Batch:
     return Batch(
         torch.stack(images),
         torch.stack([sample.noise for sample in samples]),
-        torch.tensor([sample.index for sample in samples]),
+        torch.tensor([sample.picture for sample in samples]),
         [entry for sample in samples for entry in sample.replaced],
     )
 
 
 def build_loader(
     views: Views,
-    sampler: Sampler[list[tuple[int, int]]],
+    sampler: Iterable[list[tuple[int, int]]],
     num_workers: int,
     pin_memory: bool = False,
 ) -> DataLoader[_Sample]:
     """Builds a loader that reads ahead in `num_workers` processes."""
     return DataLoader(
         views,
-        batch_sampler=sampler,
+        batch_sampler=sampler,  # type: ignore[arg-type]  # any iterable of lists will do
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,

@@ -83,7 +83,8 @@ class Survey:
 
     def of_usable(self, column: str) -> np.ndarray[Any, Any]:
         """Returns a column's values of the usable pictures."""
-        return self.columns[column][self.usable]
+        values: np.ndarray[Any, Any] = self.columns[column][self.usable]
+        return values
 
     def fingerprint(self) -> str:
         """Identifies the data: number, names and sizes of all listed pictures."""
@@ -108,8 +109,10 @@ class Survey:
             )
         if len(self.reasons) > max(10, max_skipped * len(self.names)):
             raise DataError(
-                f"{len(self.reasons)} of {len(self.names)} pictures in {self.place} cannot be used, more "
-                f"than data.max_skipped = {max_skipped} allows. {first}. See them all with `mae check`."
+                f"{len(self.reasons)} of {len(self.names)} pictures in {self.place} cannot be "
+                "used, more "
+                f"than data.max_skipped = {max_skipped} allows. {first}. See them all with `mae "
+                "check`."
             )
 
     def duplicates(self) -> list[list[int]]:
@@ -137,7 +140,9 @@ def survey_files(
         progress: Told how far it is.
     """
     cache = _cache_file(place, max_pixels)
-    columns = {name: np.zeros(len(listing), dtype=kind) for name, kind in _COLUMNS.items()}
+    columns: dict[str, np.ndarray[Any, Any]] = {
+        name: np.zeros(len(listing), dtype=kind) for name, kind in _COLUMNS.items()
+    }
     modes: list[str] = [""] * len(listing)
     reasons: dict[int, str] = {}
     todo = _fill_from_cache(cache, listing, columns, modes, reasons)
@@ -172,7 +177,9 @@ def survey_array(source: ArraySource) -> Survey:
         raise DataError(f"{source.path} holds no picture.")
     pixels = source.read(0)
     values = dict(zip(_COLUMNS, (*pixels.shape, pixels.dtype.itemsize * 8, False, 0), strict=True))
-    columns = {name: np.full(number, values[name], dtype=kind) for name, kind in _COLUMNS.items()}
+    columns: dict[str, np.ndarray[Any, Any]] = {
+        name: np.full(number, values[name], dtype=kind) for name, kind in _COLUMNS.items()
+    }
     names = PathTable.of([source.name(index) for index in range(number)])
     sizes = np.full(number, pixels.nbytes, dtype=np.int64)
     return Survey(source.path, names, columns, {"array": number}, {}, sizes)

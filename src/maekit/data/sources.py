@@ -278,7 +278,10 @@ def _walk(
 
 
 def _list_file(path: Path) -> Listing:
-    """Reads a list: one path a line, or a csv with a column `path`; relative to the list's folder."""
+    """Reads a list: one path a line, or a csv with a column `path`.
+
+    Paths are relative to the list's folder.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -112,7 +112,8 @@ class EvalTransform:
         factor = max(high / height, wide / width)
         size = [max(high, round(height * factor)), max(wide, round(width * factor))]
         image = TF.resize(image, size, v2.InterpolationMode.BICUBIC, antialias=True)
-        return TF.center_crop(image, [high, wide])
+        cut: Tensor = TF.center_crop(image, [high, wide])
+        return cut
 
 
 class Normalise(nn.Module):

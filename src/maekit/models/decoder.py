@@ -85,7 +85,7 @@ class Decoder(nn.Module):
             num_patches: Patches of a whole image.
         """
         shown = self.decoder_embed(features.patches)
-        tokens = repeat(self.mask_token, "1 1 d -> b n d", b=len(shown), n=num_patches)
+        tokens: Tensor = repeat(self.mask_token, "1 1 d -> b n d", b=len(shown), n=num_patches)
         places = repeat(visible, "b k -> b k d", d=shown.shape[-1])
         # Under autocast the embedding is bfloat16 and the mask token float32.
         tokens = tokens.to(shown.dtype).scatter(1, places, shown)

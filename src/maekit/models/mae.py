@@ -23,7 +23,8 @@ class ModelConfig:
     """Shape of the masked autoencoder: a preset, and what departs from it."""
 
     size: Literal["tiny", "small", "base", "large", "huge"] | None = None
-    """Preset of encoder and decoder; chosen from the number of pictures and the machine if not given."""
+    """Preset of encoder and decoder; chosen from the number of pictures and the machine if not
+    given."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels, or one number for both; chosen from the pictures if not given."""
     patch_size: int | None = None

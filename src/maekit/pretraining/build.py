@@ -91,6 +91,6 @@ def held_out(prepared: Prepared, objective: PretrainObjective) -> HeldOut:
     )
     number = min(len(source), _MOST_HELD_OUT)
     size = max(config.output.figure_images, min(64, number))
-    batches = list(build_loader(views, in_order(number, size), 0))  # type: ignore[arg-type]  # a list will do
+    batches = list(build_loader(views, in_order(number, size), 0))
     reference = baselines(objective, itertools.islice(batches, -(-_BASELINE_IMAGES // size)))
     return HeldOut(batches, is_separate, reference)

@@ -115,12 +115,14 @@ def check_batch(config: PretrainConfig, facts: Facts) -> None:
     batch = config.train.batch_size or 0
     if batch > facts.num_images:
         raise DataError(
-            f"A batch of {batch} is more than the {facts.num_images} pictures there are to train on; "
+            f"A batch of {batch} is more than the {facts.num_images} pictures there are to "
+            "train on; "
             f"set --train.batch_size to {facts.num_images} or less."
         )
     if batch % facts.processes:
         raise ConfigError(
-            f"train.batch_size {batch} does not fall evenly to {facts.processes} processes; use a multiple."
+            f"train.batch_size {batch} does not fall evenly to {facts.processes} processes; use "
+            "a multiple."
         )
 
 
@@ -142,7 +144,8 @@ def _patch_size(image_size: tuple[int, int]) -> tuple[object, str]:
     fitting = [p for p in _PATCHES if height % p == 0 and width % p == 0 and height * width > p * p]
     if not fitting:
         raise ConfigError(
-            f"No patch size from 2 to 16 px divides an image of {height}×{width} px; give model.image_size "
+            f"No patch size from 2 to 16 px divides an image of {height}×{width} px; give "
+            "model.image_size "
             "and model.patch_size that fit."
         )
     patch = min(fitting, key=lambda p: abs(math.log(height * width / p**2 / _GOOD_PATCH_COUNT)))
@@ -201,7 +204,8 @@ def _micro_batch_size(config: PretrainConfig, facts: Facts) -> tuple[object, str
         fits -= 1
     return (
         fits,
-        f"an image takes about {per_image / 1e6:.0f} MB; gradients add up over {share // fits} passes",
+        f"an image takes about {per_image / 1e6:.0f} MB; gradients add up over {share // fits} "
+        "passes",
     )
 
 
@@ -210,7 +214,8 @@ def _epochs(config: PretrainConfig, facts: Facts) -> tuple[object, str]:
     flops = training_flops(config.model, num_visible(grid.num_patches, config.masking.mask_ratio))
     if facts.device == "cpu":
         samples = _CPU_FLOPS_PER_CORE * facts.cores * _CPU_SECONDS / flops
-        why = f"some {_CPU_SECONDS / 3600:.0f} h on {facts.cores} cores, by a guess; --plan measures it"
+        hours = _CPU_SECONDS / 3600
+        why = f"some {hours:.0f} h on {facts.cores} cores, by a guess; --plan measures it"
     else:
         samples, why = _GPU_SAMPLES, f"some {_GPU_SAMPLES / 1e6:.0f} million views"
     return int(min(800, max(10, round(samples / facts.num_images)))), why

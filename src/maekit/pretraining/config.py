@@ -24,7 +24,8 @@ class OutputConfig:
     keep_last: int = 3
     """Checkpoints to keep; the best and the last one are never deleted."""
     eval_every: int | None = None
-    """Epochs between two evaluations on held-out pictures, each with a checkpoint; about 50 a run if not given."""
+    """Epochs between two evaluations on held-out pictures, each with a checkpoint; about 50 a
+    run if not given."""
     save_every_steps: int | None = None
     """Steps between two checkpoints besides."""
     save_every_minutes: float = 10.0

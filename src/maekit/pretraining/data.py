@@ -63,7 +63,8 @@ def split(source: Source, config: DataConfig, seed: int) -> Pictures:
         held = 0 if number < 10 else min(1000, max(8, round(0.02 * number)), number // 5)
     if held >= number:
         raise DataError(
-            f"data.val_images = {held} leaves nothing to train on: there are {number} usable pictures."
+            f"data.val_images = {held} leaves nothing to train on: there are {number} usable "
+            "pictures."
         )
     generator = torch.Generator().manual_seed(mix(seed, _HOLD_OUT))
     order = torch.randperm(number, generator=generator).numpy()
@@ -76,16 +77,18 @@ def most_common_channels(found: Survey) -> int:
     Raises:
         DataError: If the pictures differ in a way that cannot be bridged.
     """
-    counts = Counter(found.of_usable("channels").tolist())
+    counts: Counter[int] = Counter(found.of_usable("channels").tolist())
     if set(counts) <= {1, 3}:
         return max(counts)
     if len(counts) > 1:
         shown = ", ".join(f"{number} with {channels}" for channels, number in counts.most_common())
         raise DataError(
-            f"The pictures in {found.place} differ in their channels: {shown}. Give those of one kind, "
+            f"The pictures in {found.place} differ in their channels: {shown}. Give those of "
+            "one kind, "
             "as a folder or a list."
         )
-    return int(next(iter(counts)))
+    (channels,) = counts
+    return channels
 
 
 def channel_statistics(
@@ -96,7 +99,19 @@ def channel_statistics(
     Raises:
         DataError: If the pictures are one flat colour.
     """
-    key = f"{found.place.resolve()} {found.fingerprint()} {image_size} {channels} {len(source)} {cache_key()}"
+    key = " ".join(
+        map(
+            str,
+            (
+                found.place.resolve(),
+                found.fingerprint(),
+                image_size,
+                channels,
+                len(source),
+                cache_key(),
+            ),
+        )
+    )
     name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     cache = cache_folder() / f"statistics-{name}.json"
     try:

@@ -58,13 +58,16 @@ def plan_lines(prepared: Prepared, plan: LoopPlan, reference: Baselines | None) 
             )
     lines.append("Run")
     lines.append(
-        f"  encoder {encoder.embed_dim} × {encoder.depth}, {encoder.grid.height}×{encoder.grid.width} patches of "
+        f"  encoder {encoder.embed_dim} × {encoder.depth}, "
+        f"{encoder.grid.height}×{encoder.grid.width} patches of "
         f"{encoder.patch_size} px, {count} of {encoder.grid.num_patches} visible; "
         f"{training_flops(config.model, count) / 1e9:.3g} GFLOP an image to train"
     )
     lines.append(
-        f"  {config.train.epochs} epochs × {plan.steps_per_epoch} steps of {plan.batch_size} = {plan.num_steps:,} steps; "
-        f"learning rate to {plan.schedule.peak_lr:.2e} in {plan.schedule.warmup_steps:.0f} steps; {plan.precision}"
+        f"  {config.train.epochs} epochs × {plan.steps_per_epoch} steps of {plan.batch_size} = "
+        f"{plan.num_steps:,} steps; "
+        f"learning rate to {plan.schedule.peak_lr:.2e} in {plan.schedule.warmup_steps:.0f} "
+        f"steps; {plan.precision}"
     )
     if reference is not None:
         lines.append(
@@ -120,6 +123,8 @@ def _estimate_lines(estimate: Estimate, plan: LoopPlan, world: World) -> list[st
     total = plan.num_steps * plan.batch_size
     return [
         f"memory: about {estimate.memory_bytes / 1e9:.2f} GB a process",
-        f"measured: load {estimate.load_images_per_s:.0f} images/s, compute {estimate.compute_images_per_s:.0f} images/s",
-        f"together about {speed:.0f} images/s: {duration(total / speed)} to go, {duration(total / speed / plan.num_steps * plan.steps_per_epoch)} an epoch",
+        f"measured: load {estimate.load_images_per_s:.0f} images/s, compute "
+        f"{estimate.compute_images_per_s:.0f} images/s",
+        f"together about {speed:.0f} images/s: {duration(total / speed)} to go, "
+        f"{duration(total / speed / plan.num_steps * plan.steps_per_epoch)} an epoch",
     ]

@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
     """Weights, gradients, moments and what the forward pass keeps; on a GPU the measured peak."""
 
     def images_per_s(self, shares_cores: bool) -> float:
-        """Combines the two: the slower one, or their sum of times where both want the same cores."""
+        """Combines the two: the slower one, or both in turn where they share the cores."""
         if shares_cores:
             return 1.0 / (1.0 / self.load_images_per_s + 1.0 / self.compute_images_per_s)
         return min(self.load_images_per_s, self.compute_images_per_s)

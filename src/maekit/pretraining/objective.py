@@ -64,5 +64,8 @@ def baselines(objective: PretrainObjective, batches: Iterable[Batch]) -> Baselin
 
 
 def explained(loss: float, reference: Baselines) -> float:
-    """Returns the share of the target's variance that a loss explains; below 0 is worse than one colour."""
+    """Returns the share of the target's variance that a loss explains.
+
+    Below 0 is worse than one colour everywhere.
+    """
     return 1.0 - loss / reference.mean_colour

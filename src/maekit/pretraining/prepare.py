@@ -95,7 +95,8 @@ def _check_channels(found: Survey, channels: int) -> None:
     if not have <= ({1, 3} if channels in (1, 3) else {channels}):
         raise DataError(
             f"model.in_channels is {channels}, but pictures in {found.place} have "
-            f"{', '.join(map(str, sorted(have)))} channels; only grey and colour are turned into each other."
+            f"{', '.join(map(str, sorted(have)))} channels; only grey and colour are turned "
+            "into each other."
         )
 
 

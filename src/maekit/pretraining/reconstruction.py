@@ -16,7 +16,8 @@ from maekit.patches import patchify, unpatchify
 from maekit.targets import TARGETS
 
 TRUE_STATISTICS_NOTE = (
-    "The network predicts patches less their mean over their deviation: every predicted patch is drawn "
+    "The network predicts patches less their mean over their deviation: every predicted patch "
+    "is drawn "
     "with the true mean and deviation of the hidden one."
 )
 

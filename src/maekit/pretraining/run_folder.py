@@ -12,6 +12,7 @@ import torch
 from maekit.config import to_dict
 from maekit.data.loader import Batch
 from maekit.data.scan import Skip
+from maekit.data.sources import Source
 from maekit.data.transforms import Preprocessing, to_unit
 from maekit.errors import DataError
 from maekit.log import JsonLines, Tracker, read_json_lines
@@ -53,7 +54,7 @@ class RunFolder:
         held_out: HeldOut,
         display: TrainDisplay,
         trackers: list[Tracker],
-        train_names: Any,  # the training source: names by index
+        train_names: Source,
         fingerprint: str,
         most_replaced: int,
     ) -> None:
@@ -104,12 +105,13 @@ class RunFolder:
         self.replaced += len(record.replaced)
         if self.replaced > self.most_replaced:
             raise DataError(
-                f"{self.replaced} pictures broke since the scan, more than data.max_skipped allows; see "
+                f"{self.replaced} pictures broke since the scan, more than data.max_skipped "
+                "allows; see "
                 f"{self.skipped.path}. Mend the data, then --resume {self.folder}."
             )
 
     def on_epoch(self, epoch: int) -> float | None:
-        """Measures the held-out loss; draws the loss curve and, every few epochs, reconstructions."""
+        """Measures the held-out loss and draws: the loss curve, every few epochs pictures too."""
         if not self.world.is_main:
             return None
         self.val_loss = evaluate(self.objective, self.held_out, self.world.device)

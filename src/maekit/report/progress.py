@@ -78,7 +78,8 @@ class TrainDisplay:
             speed: `images_per_s`, `data_wait` (share of the time) and `seconds_left`.
         """
         text = (
-            f"epoch {min(int(epoch) + 1, self.num_epochs)}/{self.num_epochs}  step {step}/{self.num_steps}  "
+            f"epoch {min(int(epoch) + 1, self.num_epochs)}/{self.num_epochs}  step "
+            f"{step}/{self.num_steps}  "
             f"loss {loss:.4f}  explained {explained:.1%}"
         )
         pace = (

@@ -7,6 +7,7 @@ TASKS = {
     "pretrain": "Pre-trains a masked autoencoder on a folder of unlabelled pictures.",
     "reconstruct": "Draws what a pre-trained network rebuilds of pictures it sees a part of.",
     "check": "Scans a folder of pictures and says what is usable, what is not, and why.",
-    "probe": "Measures an encoder on labelled folders: k-NN and linear probe, beside the untrained one.",
+    "probe": "Measures an encoder on labelled folders: k-NN and linear probe, beside the "
+    "untrained one.",
     "demo": "Runs the main job on photographs that come with scikit-image: about three minutes.",
 }

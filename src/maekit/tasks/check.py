@@ -89,7 +89,8 @@ def run(config: CheckConfig) -> CheckResult:
     """Scans, writes what was found, and says it."""
     if config.dir.is_dir() and config.out.resolve().is_relative_to(config.dir.resolve()):
         raise ConfigError(
-            f"The folder {config.out} lies inside the pictures' folder, where nothing is ever written; "
+            f"The folder {config.out} lies inside the pictures' folder, where nothing is ever "
+            "written; "
             "choose another with --out."
         )
     data = DataConfig(
@@ -109,7 +110,8 @@ def run(config: CheckConfig) -> CheckResult:
     for reason, count in result.reasons.items():
         logger.info("  %d × %s", count, reason)
     logger.info(
-        "%d groups of equal files, %d of them across train and test; one process decodes %.0f images/s. See %s.",
+        "%d groups of equal files, %d of them across train and test; one process decodes %.0f "
+        "images/s. See %s.",
         len(result.duplicates),
         len(result.leakage),
         result.decode_images_per_s,

@@ -105,7 +105,7 @@ def pretrain(config: PretrainConfig | None = None, /, **given: object) -> Pretra
 
 
 def load_config(given: dict[str, Given]) -> PretrainConfig:
-    """Builds the settings; those of a resumed run or of initial weights stand behind the given ones.
+    """Builds the settings, over those of a resumed run or of initial weights.
 
     Raises:
         ConfigError: If a setting is wrong, or changed where a resumed run must not change it.
@@ -146,7 +146,8 @@ def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
             for name, (before, after) in differing.items()
         )
         raise ConfigError(
-            f"{folder} cannot go on with settings that change its result; leave them as they were, or start "
+            f"{folder} cannot go on with settings that change its result; leave them as they "
+            "were, or start "
             f"a new run from its weights with --init {folder}:\n{listed}"
         )
     return new
@@ -189,7 +190,8 @@ def check_out(out: Path, config: PretrainConfig) -> None:
     pictures = config.data.dir
     if pictures.is_dir() and out.resolve().is_relative_to(pictures.resolve()):
         raise ConfigError(
-            f"The run folder {out} lies inside the pictures' folder {pictures}, where nothing is ever "
+            f"The run folder {out} lies inside the pictures' folder {pictures}, where nothing "
+            "is ever "
             "written; choose another with --out."
         )
     if config.resume is None and (out / "config.yaml").exists():
@@ -289,7 +291,8 @@ def _resume(training: Training, prepared: Prepared, keeper: Keeper | None, world
     fingerprint = prepared.found.fingerprint()
     if state["data_fingerprint"] != fingerprint:
         raise DataError(
-            f"The pictures in {prepared.found.place} are not those the run began with (their number, names or sizes "
+            f"The pictures in {prepared.found.place} are not those the run began with (their "
+            "number, names or sizes "
             f"differ); bring them back, or start a new run with --init {prepared.config.resume}."
         )
     objective = training.objective

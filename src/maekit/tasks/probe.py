@@ -123,8 +123,10 @@ def run(config: ProbeConfig) -> ProbeResult:
         pretrained=scores[0],
         untrained=scores[1],
         protocol=(
-            f"top-1 on {test_folder}; frozen encoder, whole images; k-NN: cosine, k={config.k}, weights exp(s/0.07); "
-            "linear: logistic regression on standardised features, L2 chosen on a fifth of the training data"
+            f"top-1 on {test_folder}; frozen encoder, whole images; k-NN: cosine, k={config.k}, "
+            "weights exp(s/0.07); "
+            "linear: logistic regression on standardised features, L2 chosen on a fifth of the "
+            "training data"
         ),
     )
     if config.out is not None:
@@ -181,7 +183,8 @@ def print_result(result: ProbeResult) -> None:
         )
     ]
     print_table(
-        f"{len(result.classes)} classes, {result.num_train} training and {result.num_test} test pictures; "
+        f"{len(result.classes)} classes, {result.num_train} training and {result.num_test} test "
+        "pictures; "
         f"the most frequent class: {100 * result.chance:.1f} %",
         (
             "encoder",

@@ -148,7 +148,8 @@ def read_mask(path: Path, grid: Grid) -> Bool[Tensor, "1 n"]:
     masked = torch.from_numpy(np.asarray(grey) >= 128).reshape(1, -1)
     if not 0 < int(masked.sum()) < grid.num_patches:
         raise ConfigError(
-            f"{path} hides {int(masked.sum())} of {grid.num_patches} patches; at least one must be hidden "
+            f"{path} hides {int(masked.sum())} of {grid.num_patches} patches; at least one must "
+            "be hidden "
             "and one visible."
         )
     return masked

@@ -1,1 +1,1 @@
-"""The one training loop of the package, and what it needs: objective, optimiser, schedule, keeper."""
+"""The one training loop of the package, with objective, optimiser, schedule and keeper."""

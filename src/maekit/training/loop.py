@@ -37,13 +37,16 @@ class TrainConfig:
     epochs: int | None = None
     """Times every picture is shown; chosen from their number and the machine if not given."""
     batch_size: int | None = None
-    """Pictures in one optimiser step, over all processes; chosen from their number and the machine if not given."""
+    """Pictures in one optimiser step, over all processes; chosen from their number and the
+    machine if not given."""
     micro_batch_size: int | None = None
-    """Most pictures in one forward pass of one process; gradients add up to `batch_size`. All at once if not given."""
+    """Most pictures in one forward pass of one process; gradients add up to `batch_size`. All
+    at once if not given."""
     seed: int = 0
     """Fixes initial weights, held-out pictures, order, crops and masks."""
     log_every: int | None = None
-    """Steps between two lines of metrics.jsonl; about ten lines an epoch, at most 10 steps, if not given."""
+    """Steps between two lines of metrics.jsonl; about ten lines an epoch, at most 10 steps, if
+    not given."""
     max_nonfinite: int = 20
     """Steps in a row with a loss or gradient that is not finite, after which the run stops."""
 
@@ -110,7 +113,7 @@ class Hooks(Protocol):
         """Shows and writes numbers."""
 
     def on_epoch(self, epoch: int) -> float | None:
-        """Evaluates after so many epochs; returns a score, less is better, that chooses the best."""
+        """Evaluates after so many epochs; returns a score that chooses the best: less is better."""
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds besides optimiser and progress."""
@@ -281,7 +284,8 @@ def save(training: Training, hooks: Hooks, keeper: Keeper | None, is_best: bool)
     weights = [p.detach() for p in training.objective.parameters()]
     if not bool(torch.isfinite(get_total_norm(weights, foreach=True))):
         raise TrainingError(
-            f"The weights are no longer finite at step {training.progress.step}; the last checkpoint "
+            f"The weights are no longer finite at step {training.progress.step}; the last "
+            "checkpoint "
             f"in {keeper.folder} is. Lower optim.base_lr or set optim.grad_clip, and start from it."
         )
     keeper.save({**hooks.state(), **training.state()}, training.progress.step, is_best)
@@ -314,11 +318,12 @@ class _Meter:
         self.training = training
         self.started, self.first_step = time.monotonic(), training.progress.step
         self.idle_s = 0.0  # evaluations and checkpoints, which are no part of the speed
+        self.since, self.waited_s, self.steps = self.started, 0.0, 0
         self.restart()
 
     def restart(self) -> None:
         now = time.monotonic()
-        if hasattr(self, "since") and self.steps == 0:
+        if self.steps == 0:
             self.idle_s += now - self.since
         self.since, self.waited_s, self.steps = now, 0.0, 0
         self.sums: dict[str, Tensor] = {}
@@ -337,7 +342,8 @@ class _Meter:
                 if "DataLoader worker" not in str(error):
                     raise
                 raise DataError(
-                    "A process that reads pictures was killed, most likely for want of memory; lower "
+                    "A process that reads pictures was killed, most likely for want of memory; "
+                    "lower "
                     "data.num_workers or train.batch_size, or use --resume to go on."
                 ) from error
             self.waited_s += time.monotonic() - before
@@ -374,8 +380,10 @@ class _Meter:
         training.nonfinite_since.zero_()
         if run >= plan.max_nonfinite:
             raise TrainingError(
-                f"Loss or gradient were not finite in {run:.0f} steps in a row, up to step {progress.step}. "
-                "The last checkpoint is from before and finite. Lower optim.base_lr or set optim.grad_clip=1."
+                f"Loss or gradient were not finite in {run:.0f} steps in a row, up to step "
+                f"{progress.step}. "
+                "The last checkpoint is from before and finite. Lower optim.base_lr or set "
+                "optim.grad_clip=1."
             )
         now = time.monotonic()
         elapsed = max(now - self.since, 1e-9)

@@ -16,7 +16,8 @@ class OptimConfig:
     """AdamW, by the paper's Table 8 where nothing else is given."""
 
     base_lr: float | None = None
-    """Peak learning rate for a batch of 256 images; scaled to the batch in use. Chosen from the batch if not given."""
+    """Peak learning rate for a batch of 256 images; scaled to the batch in use. Chosen from
+    the batch if not given."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the running mean of gradients and of their squares."""
     weight_decay: float = 0.05

@@ -14,7 +14,8 @@ class ScheduleConfig:
     """How the learning rate moves over a run."""
 
     kind: Literal["cosine", "restarts", "stable"] = "cosine"
-    """Warm-up, then: half a cosine; cosines that start again; or a constant rate and a last decay."""
+    """Warm-up, then: half a cosine; cosines that start again; or a constant rate and a last
+    decay."""
     warmup_ratio: float | None = None
     """Share of the run that warms up; 0.05, as in the paper, if none of the three is given."""
     warmup_epochs: float | None = None
