@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import yaml
 
@@ -139,6 +139,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Something that draws curves."""
 

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
 from maekit.errors import DecodeError, MaekitError, explain
 
 # Pixels are uint8 (0 to 255), uint16 (0 to 65535) or float32 (as stored), shape (h, w, c).
-Pixels = np.ndarray[tuple[int, int, int], np.dtype[Any]]
+Pixels = NDArray[Any]
 
 # Pillow looks at the content and not at the name, but only for these formats. MPO comes with JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
@@ -215,7 +216,7 @@ def _blend(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _with_channels(values: np.ndarray[Any, Any]) -> Pixels:
+def _with_channels(values: NDArray[Any]) -> Pixels:
     return values[:, :, None] if values.ndim == 2 else values
 
 

@@ -7,7 +7,7 @@ and to resume at a step it is enough to know the step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -213,7 +213,7 @@ def build_loader(
     """Builds a loader that reads ahead in `num_workers` processes."""
     return DataLoader(
         views,
-        batch_sampler=sampler,  # type: ignore[arg-type]  # any iterable of lists will do
+        batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maekit.data.decode import cache_key
 from maekit.data.sources import ArraySource, FileSource, Listing, PathTable
@@ -59,18 +60,18 @@ class Survey:
 
     place: Path
     names: PathTable
-    columns: dict[str, np.ndarray[Any, Any]]
+    columns: dict[str, NDArray[Any]]
     """`height`, `width`, `channels`, `bits`, `several_frames`, `digest`; 0 where not usable."""
     modes: dict[str, int]
     """Colour mode → number of usable pictures."""
     reasons: dict[int, str]
     """Row → why it is skipped."""
-    sizes: np.ndarray[Any, np.dtype[np.int64]]
+    sizes: NDArray[np.int64]
     """Bytes."""
     notes: tuple[str, ...] = ()
 
     @property
-    def usable(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def usable(self) -> NDArray[np.int64]:
         """Rows of the usable pictures, in order."""
         rows = np.ones(len(self.names), dtype=bool)
         rows[list(self.reasons)] = False
@@ -81,9 +82,9 @@ class Survey:
         """What is skipped and why, in order."""
         return [Skip(self.names[row], self.reasons[row]) for row in sorted(self.reasons)]
 
-    def of_usable(self, column: str) -> np.ndarray[Any, Any]:
+    def of_usable(self, column: str) -> NDArray[Any]:
         """Returns a column's values of the usable pictures."""
-        values: np.ndarray[Any, Any] = self.columns[column][self.usable]
+        values: NDArray[Any] = self.columns[column][self.usable]
         return values
 
     def fingerprint(self) -> str:
@@ -140,7 +141,7 @@ def survey_files(
         progress: Told how far it is.
     """
     cache = _cache_file(place, max_pixels)
-    columns: dict[str, np.ndarray[Any, Any]] = {
+    columns: dict[str, NDArray[Any]] = {
         name: np.zeros(len(listing), dtype=kind) for name, kind in _COLUMNS.items()
     }
     modes: list[str] = [""] * len(listing)
@@ -177,7 +178,7 @@ def survey_array(source: ArraySource) -> Survey:
         raise DataError(f"{source.path} holds no picture.")
     pixels = source.read(0)
     values = dict(zip(_COLUMNS, (*pixels.shape, pixels.dtype.itemsize * 8, False, 0), strict=True))
-    columns: dict[str, np.ndarray[Any, Any]] = {
+    columns: dict[str, NDArray[Any]] = {
         name: np.full(number, values[name], dtype=kind) for name, kind in _COLUMNS.items()
     }
     names = PathTable.of([source.name(index) for index in range(number)])
@@ -294,13 +295,13 @@ def _cache_file(place: Path, max_pixels: int) -> Path:
 def _fill_from_cache(
     cache: Path,
     listing: Listing,
-    columns: dict[str, np.ndarray[Any, Any]],
+    columns: dict[str, NDArray[Any]],
     modes: list[str],
     reasons: dict[int, str],
 ) -> list[int]:
     """Fills in what the cache knows of unchanged files; returns the rows that it does not know."""
     try:
-        with np.load(cache, allow_pickle=False) as stored:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             old = {name: stored[name] for name in stored.files}
         text = json.loads(bytes(old["text"]))
         paths = PathTable(bytes(old["blob"]), old["ends"])
@@ -330,10 +331,10 @@ def _fill_from_cache(
 def _write_cache(
     cache: Path,
     listing: Listing,
-    columns: dict[str, np.ndarray[Any, Any]],
+    columns: dict[str, NDArray[Any]],
     modes: list[str],
     reasons: dict[int, str],
-    done: np.ndarray[Any, np.dtype[np.bool_]],
+    done: NDArray[np.bool_],
 ) -> None:
     names = sorted(set(modes))
     text = json.dumps({"modes": names, "reasons": reasons}).encode()

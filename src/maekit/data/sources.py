@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maekit.data.decode import SUFFIXES, Pixels, decode, fill_gaps
 from maekit.errors import DataError
@@ -24,7 +25,7 @@ _ARRAYS = frozenset({".npy", ".npz"})
 class PathTable(Sequence[str]):
     """Paths in one block of bytes: a fifth of the memory of a list, and never copied by workers."""
 
-    def __init__(self, blob: bytes, ends: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def __init__(self, blob: bytes, ends: NDArray[np.int64]) -> None:
         self._blob, self._ends = blob, ends
 
     @classmethod
@@ -56,9 +57,9 @@ class Listing:
     root: Path
     """Folder to which `paths` are relative."""
     paths: PathTable
-    sizes: np.ndarray[Any, np.dtype[np.int64]]
+    sizes: NDArray[np.int64]
     """Bytes, -1 where the file is missing."""
-    mtimes: np.ndarray[Any, np.dtype[np.int64]]
+    mtimes: NDArray[np.int64]
     """Time of last change, in nanoseconds."""
     notes: tuple[str, ...] = ()
     """What was passed over, in words, e.g. `2 links to files that are listed already`."""
@@ -67,6 +68,7 @@ class Listing:
         return len(self.paths)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Pictures by index. Sources are small to pickle: workers receive them."""
 
@@ -109,7 +111,7 @@ class Subset:
     """Some of the pictures of a source, in the order given."""
 
     source: Source
-    indices: np.ndarray[Any, np.dtype[np.int64]]
+    indices: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -128,7 +130,7 @@ class ArraySource:
     """Pictures in one array of shape (n, h, w), (n, h, w, c) or (n, c, h, w)."""
 
     path: Path
-    images: np.ndarray[Any, Any]
+    images: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -211,7 +213,7 @@ class _Found:
         sizes, mtimes = np.array(self.sizes, dtype=np.int64), np.array(self.mtimes, dtype=np.int64)
         return Listing(root, table, sizes[keep], mtimes[keep], tuple(notes))
 
-    def _first_of_each(self) -> np.ndarray[Any, Any]:
+    def _first_of_each(self) -> NDArray[Any]:
         """Indices that keep every file once, the file itself rather than a link to it."""
         identities = np.frombuffer(self.identities, dtype=np.uint64)
         order = np.lexsort((np.frombuffer(self.is_link, dtype=np.int8), identities))

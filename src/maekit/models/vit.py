@@ -147,7 +147,8 @@ class ViT(nn.Module):
             self.pos_embed = positions
         else:
             self.register_buffer("pos_embed", positions)
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        last = max(config.depth - 1, 1)
+        rates = [config.drop_path * number / last for number in range(config.depth)]
         self.blocks = nn.ModuleList(
             Block(dim, config.num_heads, config.mlp_ratio, rate) for rate in rates
         )

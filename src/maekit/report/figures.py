@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.errors import TrainingError, explain_write
@@ -51,7 +52,7 @@ def draw_panels(
 
 def to_display(
     image: Float[Tensor, "c height width"], like: Float[Tensor, "c height width"]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> NDArray[np.float64]:
     """Turns an image of any number of channels into RGB in [0, 1].
 
     One channel becomes grey, two show the first, more show the first three. Values beyond [0, 1]

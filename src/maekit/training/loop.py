@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -106,6 +106,7 @@ class StepRecord(NamedTuple):
     replaced: list[tuple[int, str]]
 
 
+@runtime_checkable
 class Hooks(Protocol):
     """What a task does at certain moments. Called on every process."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +19,7 @@ class Losses(NamedTuple):
     """Detached scalars to log besides the total, by name."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A module, so that DDP and torch.compile wrap forward and loss together."""
 

@@ -1,0 +1,102 @@
+"""What all tests share: drawn pictures, small settings, no network, a cache of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from drawn import write_pictures
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MAEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Only this machine may be talked to."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise AssertionError(f"a test wants to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging():
+    """A test that configures logging leaves no trace."""
+    logger = logging.getLogger("maekit")
+    before = logger.handlers[:], logger.level, logger.propagate
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.INFO)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Networks of tests are tiny: threads would only wait for each other."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 24 pictures, 40×32 px, in two sub-folders."""
+    return write_pictures(tmp_path / "pictures", number=24)
+
+
+@pytest.fixture
+def smoke(pictures, tmp_path):
+    """Arguments of a run that takes a second or two: 5 steps an epoch, 2 epochs."""
+    return [
+        "pretrain",
+        str(pictures),
+        "--config",
+        "mae_pretrain_smoke",
+        "--out",
+        str(tmp_path / "run"),
+        "--batch_size",
+        "4",
+        "--trackers.tensorboard",
+        "false",
+        "--figures_every",
+        "100",
+    ]
+
+
+@pytest.fixture(scope="session")
+def golden_outputs():
+    return load_file(GOLDEN / "mae_tiny_outputs.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_weights():
+    return load_file(GOLDEN / "mae_tiny_weights.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_rates():
+    return json.loads((GOLDEN / "lr_schedule.json").read_text())
+
+
+def shared_data(name: str) -> Path:
+    """Returns a folder of real pictures, or skips the test that wants it."""
+    folder = SHARED / name
+    if not folder.exists():
+        pytest.skip(f"the real pictures {folder} are not on this machine")
+    return folder
