@@ -112,7 +112,7 @@ def read_yaml(path: Path, cls: type) -> dict[str, Given]:
     except OSError as error:
         raise ConfigError(f"Cannot read the config {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -126,7 +126,10 @@ def read_yaml(path: Path, cls: type) -> dict[str, Given]:
         elif name not in known:
             errors.append(_unknown(name, known, origin))
         else:
-            given[name] = Given(_construct(node), origin)
+            try:
+                given[name] = Given(_construct(node), origin)
+            except yaml.YAMLError as error:
+                errors.append(f"{name} ({origin}) holds no plain value: {_one_line(error)}")
     if errors:
         raise ConfigError("\n".join(errors))
     return given
@@ -142,6 +145,10 @@ def _leaves(
             yield from _leaves(value, f"{name}.", file, known)
         elif not (is_section and value.value in ("", "null", "~")):  # an empty section is none
             yield name, f"{file}, line {key.start_mark.line + 1}", value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _construct(node: yaml.Node) -> object:
