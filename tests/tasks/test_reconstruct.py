@@ -50,7 +50,7 @@ def test_reconstruct__a_given_mask(trained, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--mask_ratio", "0.01"], "at least one visible and one hidden"),
+        (["--mask_ratio", "0.99"], "at least one visible and one hidden"),
         (["--mask", "/none.png"], "file not found"),
     ],
 )

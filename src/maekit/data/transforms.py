@@ -63,7 +63,8 @@ def to_tensor(pixels: Pixels, channels: int) -> Shaped[Tensor, "c height width"]
         DecodeError: If the channels cannot be matched.
     """
     pixels = match_channels(pixels, channels)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    # A copy of its own: pixels may be mapped from a file that must not be written to.
+    tensor = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
     return tensor if tensor.dtype == torch.uint8 else to_unit(tensor)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -20,8 +20,6 @@ from maekit.runtime import World, mix
 from maekit.training.loop import LoopPlan, Training
 from maekit.training.optim import build_optimizer
 
-logger = logging.getLogger(__name__)
-
 # Tells the seed of the initial weights from the other uses of the seed.
 _WEIGHTS = 5
 # More pictures than this do not change the baselines' third digit.
@@ -30,22 +28,35 @@ _BASELINE_IMAGES = 256
 _MOST_HELD_OUT = 1000
 
 
-def build_training(prepared: Prepared, world: World) -> Training:
-    """Builds network, objective and optimiser, with the weights that the seed gives."""
+class Built(NamedTuple):
+    """A run that can start."""
+
+    training: Training
+    loaded: str
+    """Which weights it starts from, in words."""
+
+
+def build_training(prepared: Prepared, world: World) -> Built:
+    """Builds network, objective and optimiser, with the weights of the seed or of `init`.
+
+    Raises:
+        CheckpointError: If the initial weights do not fit.
+    """
     config = prepared.config
     torch.manual_seed(mix(config.train.seed, _WEIGHTS))
     mae = MaskedAutoencoder(config.model)
+    loaded = "random"
     if config.init is not None and config.resume is None:
-        _load_initial(mae, config.init)
+        loaded = _load_initial(mae, config.init)
     objective = PretrainObjective(mae, prepared.preprocessing, config.masking.mask_ratio).to(
         world.device
     )
     optimizer = build_optimizer(objective, config.optim)
     plan = plan_loop(config, len(prepared.pictures.train), world)
-    return Training(objective, optimizer, plan, world, config.runtime.compile)
+    return Built(Training(objective, optimizer, plan, world, config.runtime.compile), loaded)
 
 
-def _load_initial(mae: MaskedAutoencoder, place: Path) -> None:
+def _load_initial(mae: MaskedAutoencoder, place: Path) -> str:
     path = checkpoint.find(place)
     state = checkpoint.load(path)
     loaded = [checkpoint.load_weights(mae.encoder, state["encoder"], "encoder")]
@@ -53,7 +64,7 @@ def _load_initial(mae: MaskedAutoencoder, place: Path) -> None:
         loaded.append(checkpoint.load_weights(mae.decoder, state["decoder"], "decoder"))
     else:
         loaded.append("no decoder in it: a fresh one is used")
-    logger.info("Weights from %s: %s.", path, ", ".join(loaded))
+    return f"from {path}: {', '.join(loaded)}"
 
 
 def train_batches(

@@ -86,7 +86,7 @@ def say_plan(prepared: Prepared, plan: LoopPlan, reference: Baselines) -> None:
 def print_plan(prepared: Prepared, world: World) -> None:
     """Measures memory and speed, and logs the plan with them; trains nothing."""
     config = prepared.config
-    training = build_training(prepared, world)
+    training = build_training(prepared, world).training
     plan = training.plan
     objective = training.objective
     assert isinstance(objective, PretrainObjective)

@@ -53,7 +53,7 @@ PHOTOGRAPHS = {
 class DemoConfig:
     """Pre-trains on tiles of bundled photographs and measures what it brought."""
 
-    epochs: int = 24
+    epochs: int = 14
     """Length of the pre-training."""
     out: Path | None = None
     """Folder for tiles and run; runs/demo-DATE-TIME if not given."""

@@ -225,7 +225,7 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
     started = time.monotonic()
     config = prepared.config
     assert config.out is not None
-    training = build_training(prepared, world)
+    training, loaded = build_training(prepared, world)
     objective = training.objective
     assert isinstance(objective, PretrainObjective)
     with contextlib.ExitStack() as stack:
@@ -243,6 +243,8 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
             stack.callback(tracker.close)
         if world.is_main:
             say_plan(prepared, training.plan, held.baselines)
+            if config.resume is None:
+                logger.info("Weights: %s", loaded)
         batches = train_batches(prepared, training.plan, world, training.progress.step)
         display = TrainDisplay(
             training.plan.num_steps, config.train.epochs or 0, training.progress.step

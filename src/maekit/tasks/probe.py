@@ -185,13 +185,14 @@ def print_result(result: ProbeResult) -> None:
     print_table(
         f"{len(result.classes)} classes, {result.num_train} training and {result.num_test} test "
         "pictures; "
-        f"the most frequent class: {100 * result.chance:.1f} %",
+        f"always the most frequent class: {100 * result.chance:.1f} %. "
+        "Top-1; mean: of the patch tokens, cls: the class token.",
         (
             "encoder",
-            "k-NN, patch mean",
-            "k-NN, class token",
-            "linear, patch mean",
-            "linear, class token",
+            "k-NN mean",
+            "k-NN cls",
+            "linear mean",
+            "linear cls",
         ),
         rows,
     )
