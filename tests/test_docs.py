@@ -5,13 +5,15 @@ import shlex
 from pathlib import Path
 
 import pytest
-from drawn import drawn, encoded, put, write_pictures
 
+from drawn import drawn, encoded, put, write_pictures
 from maekit.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 # A block marked `<!-- not run: reason -->` on the line before is left out.
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)```", re.S)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)```", re.S
+)
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
@@ -35,7 +37,7 @@ def test_blocks__run(page, place):
         if block["reason"]:
             continue
         if block["kind"] == "python":
-            exec(compile(block["text"], str(page), "exec"), {})  # noqa: S102  # our own documentation
+            exec(compile(block["text"], str(page), "exec"), {})  # our own documentation
             ran += 1
             continue
         for line in block["text"].splitlines():

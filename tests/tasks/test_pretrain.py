@@ -385,7 +385,7 @@ def test_data__a_picture_that_breaks_after_the_scan_is_counted(
         (["--batch_size", "500"], "A batch of 500 is more than the 20 pictures"),
         (["--val_images", "24"], "leaves nothing to train on"),
         (["--warmup_epochs", "9"], "longer than the run of 10 steps"),
-        (["--in_channels", "4"], "pictures in"),
+        (["--in_channels", "4"], "has 3 channels where 4 are expected"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--device", "cpu", "--precision", "float16"], "float16 needs a GPU"),
         (["--mean", "0.5"], "mean and std must be given together"),

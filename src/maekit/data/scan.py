@@ -15,7 +15,7 @@ import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +86,17 @@ class Survey:
         """Returns a column's values of the usable pictures."""
         values: NDArray[Any] = self.columns[column][self.usable]
         return values
+
+    def skipping_other_channels(self, channels: int) -> Survey:
+        """Skips pictures that cannot be given `channels`; grey and colour stand for each other."""
+        have = self.columns["channels"]
+        alike = np.isin(have, (1, 3)) if channels in (1, 3) else have == channels
+        other = {
+            int(row): f"has {have[row]} channels where {channels} are expected (model.in_channels)"
+            for row in self.usable
+            if not alike[row]
+        }
+        return replace(self, reasons=self.reasons | other)
 
     def fingerprint(self) -> str:
         """Identifies the data: number, names and sizes of all listed pictures."""

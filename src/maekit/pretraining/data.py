@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,20 +27,36 @@ Counting = Callable[[str], AbstractContextManager[Progress]]
 """Shows a named count while its context is open."""
 
 
-def survey(config: DataConfig, counting: Counting) -> tuple[Survey, Source]:
+def survey(
+    config: DataConfig, counting: Counting, channels: int | Literal["any", "most"]
+) -> tuple[Survey, Source]:
     """Lists and scans the pictures; only usable ones are in the source.
 
+    Args:
+        config: Which pictures.
+        counting: Shows the progress.
+        channels: Pictures that cannot be given this many are skipped (only grey and colour are
+            turned into each other); `most` means as many as most of them have, `any` skips none.
+
     Raises:
-        DataError: If there are none, or too many are broken.
+        DataError: If there are none, or too many are unusable.
     """
     if is_array(config.dir):
         array = open_array(config.dir, config.array)
-        return survey_array(array), array
+        return _fitting(survey_array(array), config, channels), array
     listing = list_pictures(config.dir)
     with counting("Scanning pictures") as progress:
         found = survey_files(listing, config.dir, config.max_pixels, num_cores(), progress)
-    found.check_skips(config.max_skipped)
+    found = _fitting(found, config, channels)
     return found, file_source(listing, found, config.max_pixels)
+
+
+def _fitting(found: Survey, config: DataConfig, channels: int | Literal["any", "most"]) -> Survey:
+    if channels != "any":
+        expected = most_common_channels(found) if channels == "most" else channels
+        found = found.skipping_other_channels(expected)
+    found.check_skips(config.max_skipped)
+    return found
 
 
 class Pictures(NamedTuple):
@@ -72,23 +88,12 @@ def split(source: Source, config: DataConfig, seed: int) -> Pictures:
 
 
 def most_common_channels(found: Survey) -> int:
-    """Returns the channels that most pictures have; colour where grey and colour are mixed.
-
-    Raises:
-        DataError: If the pictures differ in a way that cannot be bridged.
-    """
+    """Returns the channels that most usable pictures have; colour where grey and colour mix."""
     counts: Counter[int] = Counter(found.of_usable("channels").tolist())
-    if set(counts) <= {1, 3}:
-        return max(counts)
-    if len(counts) > 1:
-        shown = ", ".join(f"{number} with {channels}" for channels, number in counts.most_common())
-        raise DataError(
-            f"The pictures in {found.place} differ in their channels: {shown}. Give those of "
-            "one kind, "
-            "as a folder or a list."
-        )
-    (channels,) = counts
-    return channels
+    if not counts:
+        return 3  # none is usable, which `check_skips` says
+    (channels, _), *_ = counts.most_common(1)
+    return 3 if channels == 1 and counts[3] else channels
 
 
 def channel_statistics(

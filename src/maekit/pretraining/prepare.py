@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from maekit.data.loader import BatchPlan
 from maekit.data.scan import Survey
 from maekit.data.transforms import Preprocessing
-from maekit.errors import DataError
 from maekit.masking import num_visible
 from maekit.models.mae import ModelConfig
 from maekit.pretraining.choices import Choice, Facts, choose
@@ -45,12 +46,12 @@ def prepare(config: PretrainConfig, world: World, show: Counting) -> Prepared:
         ConfigError: If the settings do not fit them or each other.
     """
     _check_early(config)
-    found, source = survey(config.data, show)
+    found, source = survey(config.data, show, config.model.in_channels or "most")
     pictures = split(source, config.data, config.train.seed)
     facts = Facts(
         num_images=len(pictures.train),
-        height=int(sorted(found.of_usable("height"))[len(source) // 2]),
-        width=int(sorted(found.of_usable("width"))[len(source) // 2]),
+        height=int(np.median(found.of_usable("height"))),
+        width=int(np.median(found.of_usable("width"))),
         channels=config.model.in_channels or most_common_channels(found),
         device=world.device.type,
         cores=num_cores(),
@@ -59,7 +60,6 @@ def prepare(config: PretrainConfig, world: World, show: Counting) -> Prepared:
     )
     config, choices = choose(config, facts)
     model = config.model.encoder()
-    _check_channels(found, model.in_channels)
     if config.data.mean is None or config.data.std is None:
         mean, std = channel_statistics(
             pictures.train, found, model.image_size, model.in_channels, show
@@ -88,16 +88,6 @@ def _check_early(config: PretrainConfig) -> None:
             model, size=model.size or "tiny", in_channels=model.in_channels or 3
         )
         num_visible(probe.encoder().grid.num_patches, config.masking.mask_ratio)
-
-
-def _check_channels(found: Survey, channels: int) -> None:
-    have = set(found.of_usable("channels").tolist())
-    if not have <= ({1, 3} if channels in (1, 3) else {channels}):
-        raise DataError(
-            f"model.in_channels is {channels}, but pictures in {found.place} have "
-            f"{', '.join(map(str, sorted(have)))} channels; only grey and colour are turned "
-            "into each other."
-        )
 
 
 def plan_loop(config: PretrainConfig, num_images: int, world: World) -> LoopPlan:

@@ -96,7 +96,7 @@ def run(config: CheckConfig) -> CheckResult:
     data = DataConfig(
         dir=config.dir, array=config.array, max_pixels=config.max_pixels, max_skipped=1.0
     )
-    found, source = survey(data, counting)
+    found, source = survey(data, counting, "any")
     result = summarise(found, _decode_speed(source))
     write_text(config.out / "summary.json", json.dumps(asdict(result), indent=2) + "\n")
     write_skips(config.out / "skipped.jsonl", found.skips)

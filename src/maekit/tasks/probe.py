@@ -92,9 +92,9 @@ def run(config: ProbeConfig) -> ProbeResult:
     torch.manual_seed(config.seed)
     untrained = ViT(from_dict(ModelConfig, state["model"], "checkpoint").encoder())
 
-    train = _labelled(config.dir / "train")
+    train = _labelled(config.dir / "train", preprocessing.in_channels)
     test_folder = config.dir / "test" if (config.dir / "test").is_dir() else config.dir / "val"
-    test = _labelled(test_folder)
+    test = _labelled(test_folder, preprocessing.in_channels)
     classes = sorted(set(train.labels))
     unknown = sorted(set(test.labels) - set(classes))
     if unknown:
@@ -142,8 +142,8 @@ class _Labelled:
         self.source, self.labels = source, labels
 
 
-def _labelled(folder: Path) -> _Labelled:
-    _, source = survey(DataConfig(dir=folder), counting)
+def _labelled(folder: Path, channels: int) -> _Labelled:
+    _, source = survey(DataConfig(dir=folder), counting, channels)
     names = [source.name(index) for index in range(len(source))]
     flat = [name for name in names if len(Path(name).parts) < 2]
     if flat:
