@@ -15,9 +15,9 @@ from maekit.pretraining.config import PretrainConfig
 
 # Sides that fall into patches well; the greatest that does not enlarge most pictures is taken.
 _SIDES = (32, 64, 96, 128, 160, 224)
-_PATCHES = (16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2)
+_PATCHES = (16, 14, 10, 8, 7, 6, 5, 4, 3, 2)
 # Few patches learn little of the whole, many cost time: the presets lie between 64 and 196.
-_GOOD_PATCH_COUNT = 100
+_GOOD_PATCH_COUNT = 90
 # Without a GPU an hour is a run somebody will wait for; this is a careful guess of a core's speed.
 _CPU_FLOPS_PER_CORE, _CPU_SECONDS = 4e10, 3600.0
 # With one, some 200 epochs of 300,000 pictures.
