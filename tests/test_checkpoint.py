@@ -60,7 +60,7 @@ def test_load_mae__needs_the_decoder(saved):
 
 
 def test_load_weights__incomplete_is_an_error_that_counts(saved):
-    path, mae, state = saved
+    _, mae, state = saved
     number = len(state["encoder"])
     assert (
         checkpoint.load_weights(mae.encoder, state["encoder"], "encoder")
@@ -102,7 +102,7 @@ def test_load__runs_no_code(tmp_path):
     assert "weights_only" not in str(caught.value)
     assert not marker.exists()
     torch.save({"format": 1, "encoder": {}, "args": argparse.Namespace(a=1)}, tmp_path / "args.pt")
-    with pytest.raises(CheckpointError, match="names argparse.Namespace"):
+    with pytest.raises(CheckpointError, match=r"names argparse\.Namespace"):
         checkpoint.load(tmp_path / "args.pt")
 
 

@@ -162,7 +162,7 @@ def test_given_text__text_settings_keep_text():
 def test_given_python__names_and_sections():
     given = given_python({"dir": "x", "optim": {"size": [1, 2]}, "base_lr": 0.5}, Outer)
     assert build(Outer, given).optim == Inner(base_lr=0.5, size=(1, 2))
-    with pytest.raises(ConfigError, match="Unknown setting 'optim.seize'"):
+    with pytest.raises(ConfigError, match=r"Unknown setting 'optim.seize'"):
         given_python({"optim": {"seize": 1}}, Outer)
 
 

@@ -41,7 +41,7 @@ def test_newest__passes_over_a_truncated_last(tmp_path, share, caplog):
     keeper = Keeper(tmp_path, keep_last=3)
     for step in (1, 2, 3):
         keeper.save(state(step), step, is_best=step == 1)
-    os.truncate(tmp_path / "last.pt", int(os.path.getsize(tmp_path / "last.pt") * share))
+    os.truncate(tmp_path / "last.pt", int((tmp_path / "last.pt").stat().st_size * share))
     fresh = Keeper(tmp_path, keep_last=3)
     assert fresh.newest()["progress"]["step"] == 2
     assert "Going on from" in caplog.text

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from maekit.errors import ConfigError
@@ -40,7 +42,7 @@ def test_restarts__saw_tooth_with_falling_peaks():
     assert found[19] < 0.01
     assert found[20] == 0.5  # after 2 epochs
     assert found[60] == 0.25  # after 4 more
-    assert all(later <= earlier for earlier, later in zip(found[20:59], found[21:60], strict=True))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(found[20:60]))
 
 
 def test_stable__constant_then_linear():
