@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from drawn import write_pictures
+from maekit.cli import main
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -60,23 +62,34 @@ def pictures(tmp_path):
     return write_pictures(tmp_path / "pictures", number=24)
 
 
+def smoke_arguments(pictures: Path, out: Path) -> list[str]:
+    """A run that takes a second or two: 5 steps an epoch, 2 epochs."""
+    arguments = ["pretrain", str(pictures), "--config", "mae_pretrain_smoke", "--out", str(out)]
+    arguments += ["--batch_size", "4", "--trackers.tensorboard", "false", "--figures_every", "100"]
+    return arguments
+
+
 @pytest.fixture
 def smoke(pictures, tmp_path):
-    """Arguments of a run that takes a second or two: 5 steps an epoch, 2 epochs."""
-    return [
-        "pretrain",
-        str(pictures),
-        "--config",
-        "mae_pretrain_smoke",
-        "--out",
-        str(tmp_path / "run"),
-        "--batch_size",
-        "4",
-        "--trackers.tensorboard",
-        "false",
-        "--figures_every",
-        "100",
-    ]
+    """Arguments of a run of its own, into `tmp_path / "run"`."""
+    return smoke_arguments(pictures, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def _finished_run(tmp_path_factory, _one_thread):
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAEKIT_CACHE", str(place / "cache"))
+        pictures = write_pictures(place / "pictures", number=24)
+        assert main(smoke_arguments(pictures, place / "run")) == 0
+    return place
+
+
+@pytest.fixture
+def finished(_finished_run, tmp_path):
+    """A copy of one finished run, in `tmp_path / "run"`; its pictures must not be changed."""
+    shutil.copytree(_finished_run / "run", tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,8 @@ def labelled(tmp_path):
     return tmp_path / "labelled"
 
 
-def test_probe__beside_the_untrained_encoder(smoke, labelled, tmp_path, capsys):
-    assert main(smoke) == 0
-    result = maekit.probe(checkpoint=tmp_path / "run", dir=labelled, out=tmp_path / "probe.json")
+def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsys):
+    result = maekit.probe(checkpoint=finished, dir=labelled, out=tmp_path / "probe.json")
     assert result.classes == ["dark", "light"]
     assert (result.num_train, result.num_test, result.chance) == (20, 10, 0.5)
     assert result.pretrained.linear_mean == 1.0
@@ -30,13 +29,12 @@ def test_probe__beside_the_untrained_encoder(smoke, labelled, tmp_path, capsys):
     assert "the same, untrained" in capsys.readouterr().out
 
 
-def test_probe__refuses_unknown_classes_and_flat_folders(smoke, labelled, tmp_path, capsys):
-    assert main(smoke) == 0
+def test_probe__refuses_unknown_classes_and_flat_folders(finished, labelled, tmp_path, capsys):
     picture = encoded(drawn(0), "PNG")
     extra = put(labelled / "test" / "odd" / "x.png", picture)
-    assert main(["probe", str(tmp_path / "run"), str(labelled)]) == 2
+    assert main(["probe", str(finished), str(labelled)]) == 2
     assert "lacks: odd" in capsys.readouterr().err
     extra.unlink()
     put(labelled / "train" / "loose.png", picture)
-    assert main(["probe", str(tmp_path / "run"), str(labelled)]) == 2
+    assert main(["probe", str(finished), str(labelled)]) == 2
     assert "loose.png lies in none" in capsys.readouterr().err

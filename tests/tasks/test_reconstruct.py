@@ -9,33 +9,29 @@ from maekit import checkpoint
 from maekit.cli import main
 
 
-@pytest.fixture
-def trained(smoke, tmp_path):
-    assert main(smoke) == 0
-    return tmp_path / "run"
-
-
-def test_reconstruct__pictures_and_folders(trained, pictures, tmp_path):
+def test_reconstruct__pictures_and_folders(finished, pictures, tmp_path):
     out = tmp_path / "figures"
     assert (
-        main(["reconstruct", str(trained), str(pictures), "--out", str(out), "--mask_ratio", "0.5"])
+        main(
+            ["reconstruct", str(finished), str(pictures), "--out", str(out), "--mask_ratio", "0.5"]
+        )
         == 0
     )
     assert len(list(out.glob("*.png"))) == 3  # 24 pictures, eight a figure
-    result = maekit.reconstruct(checkpoint=trained, images=[pictures / "class0/000.png"], out=out)
+    result = maekit.reconstruct(checkpoint=finished, images=[pictures / "class0/000.png"], out=out)
     assert result.loss > 0
     with Image.open(result.figures[0]) as figure:
         assert figure.width > 400
 
 
-def test_reconstruct__a_given_mask(trained, pictures, tmp_path):
+def test_reconstruct__a_given_mask(finished, pictures, tmp_path):
     mask = np.zeros((40, 40), dtype=np.uint8)
     mask[:, 20:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     picture = str(pictures / "class0/000.png")
     arguments = [
         "reconstruct",
-        str(trained),
+        str(finished),
         picture,
         "--out",
         str(tmp_path / "o"),
@@ -54,19 +50,19 @@ def test_reconstruct__a_given_mask(trained, pictures, tmp_path):
         (["--mask", "/none.png"], "file not found"),
     ],
 )
-def test_reconstruct__refuses(trained, pictures, tmp_path, capsys, change, message):
+def test_reconstruct__refuses(finished, pictures, tmp_path, capsys, change, message):
     assert (
-        main(["reconstruct", str(trained), str(pictures), "--out", str(tmp_path / "o"), *change])
+        main(["reconstruct", str(finished), str(pictures), "--out", str(tmp_path / "o"), *change])
         == 2
     )
     assert message in capsys.readouterr().err
 
 
-def test_reconstruct__refuses_without_decoder_and_broken_pictures(trained, tmp_path, capsys):
+def test_reconstruct__refuses_without_decoder_and_broken_pictures(finished, tmp_path, capsys):
     broken = put(tmp_path / "x.jpg", b"no picture")
-    assert main(["reconstruct", str(trained), str(broken)]) == 2
+    assert main(["reconstruct", str(finished), str(broken)]) == 2
     assert "x.jpg: not a picture" in capsys.readouterr().err
-    state = checkpoint.load(trained / "checkpoints" / "last.pt")
+    state = checkpoint.load(finished / "checkpoints" / "last.pt")
     torch.save(state | {"decoder": {}}, tmp_path / "encoder.pt")
     assert main(["reconstruct", str(tmp_path / "encoder.pt"), str(broken)]) == 2
     assert "holds no decoder" in capsys.readouterr().err
