@@ -111,6 +111,11 @@ def test_decode__holes_become_the_mean_of_their_band(tmp_path):
         tmp_path / "holes.tif", values, photometric="minisblack", planarconfig="contig"
     )
     assert decode(tmp_path / "holes.tif", LIMIT).tolist() == [[[1.0, 5.0], [1.0, 7.0]]]
+    values[0, 1, 0] = np.finfo(np.float32).min  # missing, undeclared
+    tifffile.imwrite(
+        tmp_path / "least.tif", values, photometric="minisblack", planarconfig="contig"
+    )
+    assert decode(tmp_path / "least.tif", LIMIT).tolist() == [[[1.0, 5.0], [1.0, 7.0]]]
     tifffile.imwrite(tmp_path / "void.tif", np.full((4, 4), np.nan, dtype=np.float32))
     with pytest.raises(DecodeError, match="no finite value"):
         decode(tmp_path / "void.tif", LIMIT)

@@ -7,6 +7,7 @@ torchvision's decoder is not used: it crashes the process on damaged PNG files.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 import warnings
@@ -56,7 +57,12 @@ SUFFIXES = frozenset(
 # What shows through where a picture is transparent.
 BACKGROUND = 255
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MISSING = 1e37
 _ORIENTATION_TAG, _GDAL_NODATA_TAG = 274, 42113
+
+
+# What it logs of damaged tags is in the reason that a skipped file gets, or does not matter.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class PictureFacts(NamedTuple):
@@ -290,8 +296,12 @@ def _depth(values: Pixels, nodata: str | None) -> Pixels:
 
 
 def fill_gaps(values: Pixels) -> Pixels:
-    """Fills values that are not finite with the mean of the finite ones of their band."""
-    good = np.isfinite(values)
+    """Fills holes with the mean of the other values of their band.
+
+    A hole is a value that is not finite, or so large that it can only stand for "missing": rasters
+    often use the least float32 for it without saying so.
+    """
+    good = np.abs(values) < _MISSING  # False for NaN too
     if good.all():
         return values
     if not good.any():
@@ -345,4 +355,4 @@ def match_channels(pixels: Pixels, channels: int) -> Pixels:
 
 def cache_key() -> str:
     """Names everything that may change what a scan finds, for its cache."""
-    return f"2 pillow-{pillow_version} tifffile-{tifffile.__version__} {os.name}"
+    return f"3 pillow-{pillow_version} tifffile-{tifffile.__version__} {os.name}"

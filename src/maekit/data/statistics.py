@@ -51,6 +51,8 @@ def measure_channels(
         raise DataError("No picture could be read to measure the channels' mean and deviation.")
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
+    if not bool(torch.isfinite(std).all()):
+        raise DataError("The pictures' values are too large to measure; are missing values marked?")
     if float(std.max()) == 0.0:
         raise DataError("All pictures are one flat colour; there is nothing to learn from them.")
     least = _LEAST_STD * float(std.max())
