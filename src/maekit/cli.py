@@ -144,7 +144,10 @@ def collect(task: Task, arguments: Arguments) -> tuple[dict[str, Given], Path | 
         except ConfigError as error:
             errors.append(str(error))
     try:
-        given |= _bare(task, bare)
+        positional = _bare(task, bare)
+        for path in positional.keys() & given.keys():
+            raise ConfigError(f"{path} is given twice: as an argument and as {given[path].origin}.")
+        given |= positional
     except ConfigError as error:
         errors.append(str(error))
     if errors:

@@ -21,6 +21,11 @@ class DataError(MaekitError):
 class DecodeError(MaekitError):
     """One picture cannot be decoded. The scan turns it into a skip with this reason."""
 
+    def __init__(self, reason: str, lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+        """Whether it is the file's own fault; otherwise the next scan tries again."""
+
 
 class CheckpointError(MaekitError):
     """A checkpoint is missing, damaged, unsafe, or does not fit what was asked."""

@@ -198,6 +198,22 @@ def test_match_channels__grey_and_colour():
         match_channels(np.zeros((2, 2, 13), dtype=np.uint8), 3)
 
 
+def test_inspect__pages_of_a_raster_are_frames_and_overviews_are_not(tmp_path):
+    stack = np.zeros((5, 16, 16), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    assert inspect(tmp_path / "stack.tif", LIMIT).several_frames
+    with tifffile.TiffWriter(tmp_path / "overview.tif") as file:
+        file.write(stack[0])
+        file.write(stack[0, ::2, ::2], subfiletype=1)
+    assert not inspect(tmp_path / "overview.tif", LIMIT).several_frames
+
+
+@pytest.mark.shared_data
+def test_decode__dicom_palette():
+    pytest.importorskip("pydicom")
+    assert decode(shared_data("medical") / "dicom" / "OBXXXX1A_rle.dcm", LIMIT).shape[2] == 3
+
+
 @pytest.mark.shared_data
 def test_decode__dicom():
     pytest.importorskip("pydicom")

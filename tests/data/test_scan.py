@@ -123,3 +123,23 @@ def test_write_skips__a_json_line_each(tmp_path):
     write_skips(tmp_path / "skipped.jsonl", found.skips)
     lines = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert {line["name"] for line in lines} == {"zero.jpg", "html.jpg", "trunc.jpg", "bitflip.png"}
+
+
+def test_survey__reasons_that_are_not_the_files_own_are_asked_for_again(tmp_path, monkeypatch):
+    folder = write_pictures(tmp_path / "p", 3)
+    ask = scan._Child.ask
+
+    def without_a_package(self, path):
+        answer = ask(self, path)
+        return {"reason": "run `pip install x`", "lasting": False} if path.stem == "001" else answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan._Child, "ask", without_a_package)
+        assert len(survey(folder).skips) == 1
+    assert len(survey(folder).skips) == 0
+
+
+def test_survey_array__content_is_in_the_fingerprint(tmp_path):
+    one, two = (np.full((90, 8, 9), value, dtype=np.uint8) for value in (1, 2))
+    prints = {survey_array(ArraySource(tmp_path / "x.npy", a)).fingerprint() for a in (one, two)}
+    assert len(prints) == 2

@@ -9,7 +9,7 @@ from maekit.data.scan_worker import examine
 def test_examine__facts_or_a_reason(tmp_path):
     good = examine(put(tmp_path / "a.png", encoded(drawn(0), "PNG")), 10**6)
     assert (good["height"], good["width"], good["channels"], good["bits"]) == (64, 96, 3, 8)
-    assert examine(put(tmp_path / "b.png", b""), 10**6) == {"reason": "empty file"}
+    assert examine(put(tmp_path / "b.png", b""), 10**6) == {"reason": "empty file", "lasting": True}
 
 
 def test_main__needs_no_torch_and_no_current_folder(tmp_path):

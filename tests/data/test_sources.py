@@ -82,6 +82,7 @@ def test_list_pictures__nothing_there(tmp_path, name):
         ((5, 8, 9, 3), (8, 9, 3)),
         ((5, 3, 8, 9), (8, 9, 3)),
         ((5, 13, 40, 40), (40, 40, 13)),
+        ((5, 9, 9, 198), (9, 9, 198)),
     ],
 )
 def test_open_array__layouts(tmp_path, shape, picture):
@@ -120,3 +121,10 @@ def test_sources__pickle_and_name(tmp_path):
     assert source.read(0).shape == (64, 96, 3)
     array = ArraySource(tmp_path / "x.npy", np.zeros((3, 4, 4), dtype=np.uint8))
     assert Subset(array, np.array([2, 0])).name(0) == "x.npy[2]"
+
+
+def test_open_array__a_doubtful_layout_is_asked_for(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 13, 20, 30), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"say which with --data\.array_layout"):
+        open_array(tmp_path / "a.npy", None)
+    assert open_array(tmp_path / "a.npy", None, "nchw").read(0).shape == (20, 30, 13)

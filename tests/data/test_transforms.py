@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from drawn import drawn, encoded, put
 from maekit.data.transforms import (
@@ -91,3 +92,19 @@ def test_preprocessor__paths_images_and_arrays_agree(tmp_path):
 def test_configs__refuse(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+def test_preprocessor__opened_pictures_follow_the_rules_of_files(tmp_path):
+    """Transparency, orientation and depth are the same whether a path or an image is given."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = drawn(4).convert("RGBA")
+    clear.putalpha(90)
+    deep = Image.fromarray(np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16))
+    prepare = Preprocessor(RGB)
+    for number, (image, options) in enumerate(
+        [(drawn(4), {"exif": exif}), (clear, {}), (deep, {})]
+    ):
+        path = put(tmp_path / f"{number}.png", encoded(image, "PNG", **options))
+        with Image.open(path) as opened:
+            assert torch.equal(prepare(opened), prepare(path))

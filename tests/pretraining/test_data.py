@@ -39,7 +39,7 @@ def test_survey__pictures_of_other_channels_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "held"), [(1, 0), (9, 0), (10, 2), (100, 8), (1000, 20), (100_000, 1000)]
+    ("number", "held"), [(2, 0), (9, 0), (10, 2), (100, 8), (1000, 20), (100_000, 1000)]
 )
 def test_split__holds_out_a_bounded_share(number, held):
     class Source:

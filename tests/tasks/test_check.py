@@ -36,3 +36,9 @@ def test_check__refuses_to_write_among_the_pictures(tmp_path, capsys):
     put(folder / "x.png", encoded(drawn(1), "PNG"))
     assert main(["check", str(folder), "--out", str(folder / "c")]) == 2
     assert "nothing is ever written" in capsys.readouterr().err
+
+
+def test_check__refuses_a_run_folder(finished, tmp_path, capsys):
+    folder = write_pictures(tmp_path / "p", 3)
+    assert main(["check", str(folder), "--out", str(finished)]) == 2
+    assert "is the folder of a run" in capsys.readouterr().err

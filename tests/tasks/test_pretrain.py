@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,7 @@ def test_interrupt__saves_leaves_and_goes_on(smoke, tmp_path, number, code, to_g
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in said
+    assert "Stopped at step" in said
     time.sleep(0.5)
     assert not children(process.pid)
     saved = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"]
@@ -261,6 +263,40 @@ def test_init__and_resume_are_never_confused(smoke, tmp_path, capsys):
     assert "give one of them" in capsys.readouterr().err
     assert main([*smoke, "--init", run, "--out", str(tmp_path / "x"), "--embed_dim", "96"]) == 2
     assert "The weights do not fit" in capsys.readouterr().err
+
+
+def test_resume__of_a_run_that_began_with_init_needs_no_init(finished, smoke, tmp_path, capsys):
+    second = tmp_path / "second"
+    arguments = [*smoke, "--out", str(second), "--init", str(finished)]
+    assert main([*arguments, "--save_every_steps", "3"]) == 0
+    shutil.rmtree(finished)
+    (second / "checkpoints" / "last.pt").unlink()
+    (second / "checkpoints" / "best.pt").unlink()
+    assert main(["pretrain", "--resume", str(second)]) == 0
+    assert weights(second)
+    assert main(["pretrain", "--resume", str(second), "--out", str(tmp_path / "other")]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_resume__from_another_folder(smoke, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    assert main(["pretrain", pictures.name, *smoke[2:]]) == 0
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    monkeypatch.chdir("/")
+    assert main(["pretrain", "--resume", str(tmp_path / "run")]) == 0
+
+
+def test_metrics__held_out_losses_stand_at_their_steps(smoke, tmp_path):
+    assert main([*smoke, "--train.log_every", "4"]) == 0
+    records = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert [r["step"] for r in records if "val_loss" in r] == [0, 5, 10]
+
+
+def test_plan__for_two_processes_is_measured_in_one(smoke, capsys, monkeypatch):
+    monkeypatch.setattr("maekit.pretraining.estimate._LOAD_SECONDS", 0.1)
+    monkeypatch.setattr("maekit.pretraining.estimate._COMPUTE_SECONDS", 0.1)
+    assert main([*smoke, "--plan", "--devices", "2"]) == 0
+    assert "with 2 in all" in capsys.readouterr().err
 
 
 def test_plan__trains_nothing_and_says_much(smoke, tmp_path, capsys, monkeypatch):
@@ -382,6 +418,7 @@ def test_data__a_picture_that_breaks_after_the_scan_is_counted(
         (["--batch_size", "500"], "A batch of 500 is more than the 20 pictures"),
         (["--val_images", "24"], "leaves nothing to train on"),
         (["--warmup_epochs", "9"], "longer than the run of 10 steps"),
+        (["--dir", "other"], "data.dir is given twice"),
         (["--in_channels", "4"], "has 3 channels where 4 are expected"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--device", "cpu", "--precision", "float16"], "float16 needs a GPU"),
@@ -397,7 +434,7 @@ def test_refusals__before_anything_is_written(smoke, tmp_path, capsys, changes, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [2, 3])
 def test_data__a_handful_of_pictures_trains_or_says_why(tmp_path, number, capsys):
     folder = write_pictures(tmp_path / "few", number)
     arguments = [
@@ -426,7 +463,20 @@ def test_data__arrays_of_any_channels(tmp_path, channels):
         "--epochs",
         "1",
     ]
-    assert main([*arguments, "--image_size", "16x24", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--image_size",
+                "16x24",
+                "--array_layout",
+                "nchw",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
     assert maekit.load_encoder(tmp_path / "run").config.in_channels == channels
 
 

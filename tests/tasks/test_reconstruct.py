@@ -48,6 +48,7 @@ def test_reconstruct__a_given_mask(finished, pictures, tmp_path):
     [
         (["--mask_ratio", "0.99"], "at least one visible and one hidden"),
         (["--mask", "/none.png"], "file not found"),
+        (["--mask_ratio", "0"], "mask_ratio must lie between 0 and 1"),
     ],
 )
 def test_reconstruct__refuses(finished, pictures, tmp_path, capsys, change, message):
@@ -66,3 +67,9 @@ def test_reconstruct__refuses_without_decoder_and_broken_pictures(finished, tmp_
     torch.save(state | {"decoder": {}}, tmp_path / "encoder.pt")
     assert main(["reconstruct", str(tmp_path / "encoder.pt"), str(broken)]) == 2
     assert "holds no decoder" in capsys.readouterr().err
+
+
+def test_reconstruct__never_writes_among_the_pictures(finished, pictures, capsys):
+    assert main(["reconstruct", str(finished), str(pictures), "--out", str(pictures / "o")]) == 2
+    assert "nothing is ever written" in capsys.readouterr().err
+    assert not (pictures / "o").exists()

@@ -84,6 +84,10 @@ def test_resume__finishes_a_rename_that_a_kill_prevented(tmp_path):
     checkpoint.save(tmp_path / "next.pt", state(2))
     fresh = Keeper(tmp_path, keep_last=2)
     assert fresh.newest()["progress"]["step"] == 2
+    assert names(tmp_path) == [
+        "last.pt",
+        "step-00000001.pt",
+    ]  # the whole last one is no damaged one
     fresh.save(state(3), 3, is_best=False)
     assert fresh.newest()["progress"]["step"] == 3
 

@@ -129,18 +129,18 @@ def _guarded(path: Path, max_pixels: int, check: bool) -> tuple[Pixels, str, boo
                 magic[:4] in _TIFF_MAGIC
                 and (raster := _decode_raster(path, max_pixels)) is not None
             ):
-                return raster, "bands", False
+                return raster
             return _decode_pillow(path, max_pixels, check)
     except MaekitError:
         raise
     except Image.DecompressionBombError as error:
         raise DecodeError(f"over the limit of {max_pixels / 1e6:.0f} MP") from error
     except FileNotFoundError as error:
-        raise DecodeError("file not found") from error
+        raise DecodeError("file not found", lasting=False) from error
     except PermissionError as error:
-        raise DecodeError("no permission to read it") from error
+        raise DecodeError("no permission to read it", lasting=False) from error
     except MemoryError as error:
-        raise DecodeError("too large for the memory") from error
+        raise DecodeError("too large for the memory", lasting=False) from error
     # The one place where anything is caught: on damaged files decoders raise OSError, ValueError,
     # SyntaxError, TypeError, struct.error, zlib.error and more, and new ones with each release.
     except Exception as error:
@@ -187,9 +187,13 @@ def _decode_pillow(path: Path, max_pixels: int, check: bool) -> tuple[Pixels, st
     with Image.open(path, formats=_FORMATS) as image:
         _check_size(image.height, image.width, max_pixels)
         mode, several = image.mode, bool(getattr(image, "is_animated", False))
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-        return _orient(_pillow_pixels(image), orientation), mode, several
+        return from_pillow(image), mode, several
+
+
+def from_pillow(image: Image.Image) -> Pixels:
+    """Converts an image that Pillow has opened, by the rules of `decode`."""
+    image.load()
+    return _orient(_pillow_pixels(image), image.getexif().get(_ORIENTATION_TAG, 1))
 
 
 def _pillow_pixels(image: Image.Image) -> Pixels:
@@ -237,7 +241,7 @@ def _orient(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_raster(path: Path, max_pixels: int) -> Pixels | None:
+def _decode_raster(path: Path, max_pixels: int) -> tuple[Pixels, str, bool] | None:
     """Decodes the first page of a TIFF that Pillow would reduce or refuse; None for the others."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
@@ -252,7 +256,9 @@ def _decode_raster(path: Path, max_pixels: int) -> Pixels | None:
             if page.samplesperpixel == 1:
                 return None  # Pillow keeps the depth of a single band, and knows the compression.
             name = tifffile.COMPRESSION(page.compression).name
-            raise DecodeError(f"compressed with {name}; run `pip install imagecodecs`") from error
+            raise DecodeError(
+                f"compressed with {name}; run `pip install imagecodecs`", lasting=False
+            ) from error
         values = np.squeeze(values) if values.ndim > 3 else values
         if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             values = np.moveaxis(values, 0, -1)
@@ -261,7 +267,9 @@ def _decode_raster(path: Path, max_pixels: int) -> Pixels | None:
         nodata = page.tags.get(_GDAL_NODATA_TAG)
         pixels = _depth(_with_channels(values), nodata.value if nodata else None)
         tag = page.tags.get(_ORIENTATION_TAG)
-        return _orient(pixels, int(tag.value) if tag else 1)
+        # A second page is another frame, unless it is a smaller copy of the first (an overview).
+        several = len(file.pages) > 1 and not file.pages[1].aspage().is_reduced
+        return _orient(pixels, int(tag.value) if tag else 1), "bands", several
 
 
 def _suits_pillow(page: Any) -> bool:  # tifffile's page has no public type
@@ -317,13 +325,16 @@ def _decode_dicom(path: Path, max_pixels: int) -> tuple[Pixels, str, bool]:
     try:
         import pydicom.pixels
     except ImportError as error:
-        raise DecodeError("a DICOM file; run `pip install maekit[dicom]`") from error
+        raise DecodeError("a DICOM file; run `pip install maekit[dicom]`", lasting=False) from error
     data = pydicom.dcmread(path)
     if "PixelData" not in data:
         raise DecodeError("a DICOM file without pixels")
     _check_size(int(data.Rows), int(data.Columns), max_pixels)
     several = int(data.get("NumberOfFrames", 1) or 1) > 1
     values = pydicom.pixels.utils.pixel_array(data, index=0 if several else None)
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        colours = pydicom.pixels.processing.apply_color_lut(values, data)
+        return _depth(colours, None), "PALETTE COLOR", several
     values = np.asarray(values, dtype=np.float32)
     low = -(2.0 ** (data.BitsStored - 1)) if data.PixelRepresentation else 0.0
     unit = _with_channels((values - low) / (2.0**data.BitsStored - 1))
@@ -355,4 +366,4 @@ def match_channels(pixels: Pixels, channels: int) -> Pixels:
 
 def cache_key() -> str:
     """Names everything that may change what a scan finds, for its cache."""
-    return f"3 pillow-{pillow_version} tifffile-{tifffile.__version__} {os.name}"
+    return f"4 pillow-{pillow_version} tifffile-{tifffile.__version__} {os.name}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -37,6 +37,8 @@ class DataConfig:
     a column `path`), or array (.npy, .npz)."""
     array: str | None = None
     """Which array of a .npz file; the only one of pictures if not given."""
+    array_layout: Literal["nhwc", "nchw"] | None = None
+    """Where the channels of an array stand; found in its shape if not given."""
     val_images: int | None = None
     """Pictures held out to measure the loss and draw figures; 2 % of them, 8 to 1000, if not
     given."""

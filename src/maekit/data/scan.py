@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of pictures done and their total."""
 
 _SECONDS_PER_FILE = 20.0
+_ARRAY_SAMPLE = 64
 # What is kept of each picture, in flat arrays.
 _COLUMNS = {
     "height": np.int32,
@@ -99,8 +100,8 @@ class Survey:
         return replace(self, reasons=self.reasons | other)
 
     def fingerprint(self) -> str:
-        """Identifies the data: number, names and sizes of all listed pictures."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Identifies the data: number, names, sizes and contents of all listed pictures."""
+        digest = hashlib.blake2b(self.columns["digest"].tobytes(), digest_size=16)
         for name, size in zip(self.names, self.sizes, strict=True):
             digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
         return f"{len(self.names)}-{digest.hexdigest()}"
@@ -129,6 +130,8 @@ class Survey:
 
     def duplicates(self) -> list[list[int]]:
         """Groups of usable rows whose files are equal, byte for byte."""
+        if "array" in self.modes:
+            return []  # one file; its pictures share one digest
         rows, digests = self.usable, self.of_usable("digest")
         order = np.argsort(digests, kind="stable")
         groups = np.split(rows[order], np.flatnonzero(np.diff(digests[order])) + 1)
@@ -158,12 +161,15 @@ def survey_files(
     modes: list[str] = [""] * len(listing)
     reasons: dict[int, str] = {}
     todo = _fill_from_cache(cache, listing, columns, modes, reasons)
+    passing: set[int] = set()
     paths = [listing.root / listing.paths[row] for row in todo]
 
     def keep(position: int, answer: dict[str, Any]) -> None:
         row = todo[position]
         if "reason" in answer:
             reasons[row] = answer["reason"]
+            if not answer["lasting"]:
+                passing.add(row)
             return
         modes[row] = answer["mode"]
         for name, column in columns.items():
@@ -174,7 +180,11 @@ def survey_files(
     finally:
         # Also after Ctrl-C: what was opened need not be opened again.
         if todo:
-            done = [bool(mode) or row in reasons for row, mode in enumerate(modes)]
+            # A reason that is not the file's own, e.g. a missing package, is asked for again.
+            done = [
+                bool(mode) or (row in reasons and row not in passing)
+                for row, mode in enumerate(modes)
+            ]
             _write_cache(cache, listing, columns, modes, reasons, np.array(done))
     counts = Counter(mode for mode in modes if mode)
     return Survey(
@@ -188,7 +198,14 @@ def survey_array(source: ArraySource) -> Survey:
     if not number:
         raise DataError(f"{source.path} holds no picture.")
     pixels = source.read(0)
-    values = dict(zip(_COLUMNS, (*pixels.shape, pixels.dtype.itemsize * 8, False, 0), strict=True))
+    # To read all of a large array takes minutes; some pictures tell one array from another.
+    some = {int(index) for index in np.linspace(0, number - 1, _ARRAY_SAMPLE)}
+    content = hashlib.blake2b(digest_size=8)
+    for index in sorted(some):
+        content.update(source.read(index).tobytes())
+    digest = int.from_bytes(content.digest(), "little")
+    facts = (*pixels.shape, pixels.dtype.itemsize * 8, False, digest)
+    values = dict(zip(_COLUMNS, facts, strict=True))
     columns: dict[str, NDArray[Any]] = {
         name: np.full(number, values[name], dtype=kind) for name, kind in _COLUMNS.items()
     }
@@ -243,8 +260,8 @@ class _Child:
         self.close()
         self.process = self._start()
         if late:
-            return {"reason": f"took over {_SECONDS_PER_FILE:.0f} s to decode"}
-        return {"reason": f"crashes the decoder (exit code {code})"}
+            return {"reason": f"took over {_SECONDS_PER_FILE:.0f} s to decode", "lasting": False}
+        return {"reason": f"crashes the decoder (exit code {code})", "lasting": False}
 
     def close(self) -> None:
         self.process.kill()

@@ -24,7 +24,7 @@ def examine(path: Path, max_pixels: int) -> dict[str, object]:
     try:
         facts = inspect(path, max_pixels)._asdict()
     except DecodeError as error:
-        return {"reason": str(error)}
+        return {"reason": str(error), "lasting": error.lasting}
     with path.open("rb") as file:
         # Only equality matters, and 64 bits tell a billion files apart.
         digest = hashlib.file_digest(file, "blake2b").digest()[:8]

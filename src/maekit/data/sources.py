@@ -9,13 +9,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.decode import SUFFIXES, Pixels, decode, fill_gaps
-from maekit.errors import DataError
+from maekit.errors import ConfigError, DataError
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _LISTS = frozenset({".txt", ".csv"})
@@ -131,6 +131,7 @@ class ArraySource:
 
     path: Path
     images: NDArray[Any]
+    channels_first: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -144,7 +145,7 @@ class ArraySource:
         pixels = self.images[index]
         if pixels.ndim == 2:
             pixels = pixels[:, :, None]
-        elif pixels.shape[0] < pixels.shape[2]:
+        elif self.channels_first:
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.dtype not in (np.uint8, np.uint16):
             pixels = fill_gaps(pixels.astype(np.float32))
@@ -176,6 +177,19 @@ def list_pictures(place: Path) -> Listing:
             f"{place} holds no picture{passed}. Known suffixes: {' '.join(sorted(SUFFIXES))}."
         )
     return listing
+
+
+def check_outside(out: Path, pictures: Path) -> None:
+    """Refuses to write among the pictures.
+
+    Raises:
+        ConfigError: If `out` lies inside the folder `pictures`.
+    """
+    if pictures.is_dir() and out.resolve().is_relative_to(pictures.resolve()):
+        raise ConfigError(
+            f"The folder {out} lies inside the pictures' folder {pictures}, where nothing is ever "
+            "written; choose another with --out."
+        )
 
 
 def is_array(place: Path) -> bool:
@@ -306,12 +320,15 @@ def _list_file(path: Path) -> Listing:
     return found.listing(path.parent, [])
 
 
-def open_array(path: Path, name: str | None) -> ArraySource:
+def open_array(
+    path: Path, name: str | None, layout: Literal["nhwc", "nchw"] | None = None
+) -> ArraySource:
     """Opens a .npy file (mapped, not read) or one array of a .npz file.
 
     Args:
         path: The file.
         name: Which array of a .npz; found by itself where only one has the shape of pictures.
+        layout: Where the channels stand; found by itself where the shape leaves no doubt.
 
     Raises:
         DataError: If the file is damaged or holds no array of pictures.
@@ -332,7 +349,22 @@ def open_array(path: Path, name: str | None) -> ArraySource:
             f"{path} holds an array of shape {images.shape} and type {images.dtype}; pictures have "
             "shape (n, h, w), (n, h, w, c) or (n, c, h, w) and numbers for values."
         )
-    return ArraySource(path, images)
+    if images.ndim == 3:
+        return ArraySource(path, images)
+    return ArraySource(path, images, (layout or _layout(path, images.shape)) == "nchw")
+
+
+def _layout(path: Path, shape: tuple[int, ...]) -> str:
+    """Tells channels from sides: at most four are channels, two equal ones are sides."""
+    _, first, middle, last = shape
+    if last <= 4 or first <= 4:
+        return "nhwc" if last <= 4 else "nchw"
+    if (first == middle) != (middle == last):
+        return "nhwc" if first == middle else "nchw"
+    raise DataError(
+        f"{path} has shape {shape}, in which channels cannot be told from sides; say which with "
+        "--data.array_layout nhwc or nchw."
+    )
 
 
 def _array_name(path: Path, name: str | None, dimensions: dict[str, int]) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from maekit.data.decode import Pixels, decode, match_channels
+from maekit.data.decode import Pixels, decode, from_pillow, match_channels
 from maekit.errors import ConfigError
 
 
@@ -172,7 +172,7 @@ class Preprocessor:
         if isinstance(picture, str | Path):
             pixels = decode(Path(picture), self.MAX_PIXELS)
         elif isinstance(picture, Image.Image):
-            pixels = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
+            pixels = from_pillow(picture)
         else:
             pixels = np.asarray(picture)
         if pixels.ndim == 2:

@@ -42,7 +42,7 @@ def survey(
         DataError: If there are none, or too many are unusable.
     """
     if is_array(config.dir):
-        array = open_array(config.dir, config.array)
+        array = open_array(config.dir, config.array, config.array_layout)
         return _fitting(survey_array(array), config, channels), array
     listing = list_pictures(config.dir)
     with counting("Scanning pictures") as progress:
@@ -74,6 +74,8 @@ def split(source: Source, config: DataConfig, seed: int) -> Pictures:
         DataError: If nothing would be left to train on.
     """
     number = len(source)
+    if number < 2:
+        raise DataError("One picture is too few to learn from; two are the least, thousands help.")
     held = config.val_images
     if held is None:
         held = 0 if number < 10 else min(1000, max(8, round(0.02 * number)), number // 5)

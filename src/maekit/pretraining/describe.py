@@ -12,7 +12,7 @@ from maekit.models.mae import training_flops
 from maekit.pretraining.build import build_training, held_out, train_batches
 from maekit.pretraining.estimate import Estimate, measure
 from maekit.pretraining.objective import PretrainObjective
-from maekit.pretraining.prepare import Prepared
+from maekit.pretraining.prepare import Prepared, plan_loop
 from maekit.report.progress import duration
 from maekit.runtime import World
 from maekit.targets import Baselines
@@ -83,11 +83,17 @@ def say_plan(prepared: Prepared, plan: LoopPlan, reference: Baselines) -> None:
     logger.info("Run folder: %s", prepared.config.out)
 
 
-def print_plan(prepared: Prepared, world: World) -> None:
-    """Measures memory and speed, and logs the plan with them; trains nothing."""
+def print_plan(prepared: Prepared, world: World, processes: int) -> None:
+    """Measures memory and speed, and logs the plan with them; trains nothing.
+
+    Args:
+        prepared: Prepared for all processes.
+        world: This process alone, which measures.
+        processes: How many the run will have.
+    """
     config = prepared.config
     training = build_training(prepared, world).training
-    plan = training.plan
+    plan = plan_loop(config, len(prepared.pictures.train), world._replace(size=processes))
     objective = training.objective
     assert isinstance(objective, PretrainObjective)
     held = held_out(prepared, objective)
@@ -105,7 +111,7 @@ def print_plan(prepared: Prepared, world: World) -> None:
     )
     batches = train_batches(prepared._replace(config=small), plan, world, 0)
     estimate = measure(training, batches)
-    lines.extend(f"  {line}" for line in _estimate_lines(estimate, plan, world))
+    lines.extend(f"  {line}" for line in _estimate_lines(estimate, plan, world, processes))
     logger.info("%s", "\n".join(lines))
 
 
@@ -118,13 +124,16 @@ def _measured_batch(prepared: Prepared, plan: LoopPlan, world: World) -> int:
     return max(1, min(plan.micro_batches[0], int(2e11 / training_flops(model, count))))
 
 
-def _estimate_lines(estimate: Estimate, plan: LoopPlan, world: World) -> list[str]:
-    speed = estimate.images_per_s(shares_cores=world.device.type == "cpu")
+def _estimate_lines(estimate: Estimate, plan: LoopPlan, world: World, processes: int) -> list[str]:
+    on_cpu = world.device.type == "cpu"
+    speed = estimate.images_per_s(shares_cores=on_cpu)
+    if not on_cpu:
+        speed *= processes  # each has a GPU and workers; on the CPU they share the cores
     total = plan.num_steps * plan.batch_size
     return [
         f"memory: about {estimate.memory_bytes / 1e9:.2f} GB a process",
-        f"measured: load {estimate.load_images_per_s:.0f} images/s, compute "
+        f"measured in one process: load {estimate.load_images_per_s:.0f} images/s, compute "
         f"{estimate.compute_images_per_s:.0f} images/s",
-        f"together about {speed:.0f} images/s: {duration(total / speed)} to go, "
+        f"with {processes} in all, about {speed:.0f} images/s: {duration(total / speed)} to go, "
         f"{duration(total / speed / plan.num_steps * plan.steps_per_epoch)} an epoch",
     ]

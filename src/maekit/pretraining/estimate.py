@@ -24,9 +24,9 @@ class Estimate(NamedTuple):
     """Measured on this machine."""
 
     load_images_per_s: float
-    """Pictures decoded, cropped and stacked, in all processes."""
+    """Pictures decoded, cropped and stacked, for one training process."""
     compute_images_per_s: float
-    """Pictures trained on, given that they are there."""
+    """Pictures one process trains on, given that they are there."""
     memory_bytes: float
     """Weights, gradients, moments and what the forward pass keeps; on a GPU the measured peak."""
 
@@ -70,7 +70,7 @@ def measure(training: Training, batches: Iterator[Batch]) -> Estimate:
     memory = 4.0 * parameters + kept
     if device.type == "cuda":
         memory = float(torch.cuda.max_memory_allocated(device))
-    return Estimate(load, compute * training.world.size, memory)
+    return Estimate(load, compute, memory)
 
 
 def _kept_bytes(training: Training, batch: Batch) -> float:

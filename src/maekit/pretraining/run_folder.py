@@ -38,6 +38,11 @@ class HeldOut:
         """False where the pictures were too few to hold any out: then these are trained on."""
         self.baselines = baselines
 
+    @property
+    def what(self) -> str:
+        """What a loss on them is called."""
+        return "held-out" if self.is_separate else "training-picture"
+
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.batches)
 
@@ -57,6 +62,7 @@ class RunFolder:
         train_names: Source,
         fingerprint: str,
         most_replaced: int,
+        steps_per_epoch: int,
     ) -> None:
         assert config.out is not None
         self.folder = config.out
@@ -68,6 +74,7 @@ class RunFolder:
             fingerprint,
             most_replaced,
         )
+        self.steps_per_epoch = steps_per_epoch
         self.metrics = JsonLines(self.folder / "metrics.jsonl")
         self.skipped = JsonLines(self.folder / "skipped.jsonl")
         self.replaced = 0
@@ -116,11 +123,14 @@ class RunFolder:
             return None
         self.val_loss = evaluate(self.objective, self.held_out, self.world.device)
         share = explained(self.val_loss, self.held_out.baselines)
-        step = self.last_record.step if self.last_record else 0
+        step = epoch * self.steps_per_epoch
         self._write(step, epoch, {"val_loss": self.val_loss, "val_explained": share})
-        what = "held-out" if self.held_out.is_separate else "training-picture"
         logger.info(
-            "Epoch %d: %s loss %.4f, explains %.1f %%.", epoch, what, self.val_loss, 100 * share
+            "Epoch %d: %s loss %.4f, explains %.1f %%.",
+            epoch,
+            self.held_out.what,
+            self.val_loss,
+            100 * share,
         )
         every = self.config.output.figures_every or 1
         if epoch % every == 0 or epoch == self.config.train.epochs:

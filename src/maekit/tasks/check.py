@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from maekit.config import Task, build, given_python
 from maekit.data.loader import DataConfig
 from maekit.data.scan import Survey, write_skips
-from maekit.data.sources import Source, Subset
+from maekit.data.sources import Source, Subset, check_outside
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import ConfigError, DecodeError
 from maekit.pretraining.data import survey
@@ -38,6 +39,8 @@ class CheckConfig:
     """Folder, list (.txt, .csv) or array (.npy, .npz) of pictures."""
     array: str | None = None
     """Which array of a .npz file."""
+    array_layout: Literal["nhwc", "nchw"] | None = None
+    """Where the channels of an array stand; found in its shape if not given."""
     max_pixels: int = 100_000_000
     """Pictures with more pixels than this are skipped."""
     out: Path = Path("check")
@@ -87,14 +90,15 @@ def check(config: CheckConfig | None = None, /, **given: object) -> CheckResult:
 
 def run(config: CheckConfig) -> CheckResult:
     """Scans, writes what was found, and says it."""
-    if config.dir.is_dir() and config.out.resolve().is_relative_to(config.dir.resolve()):
-        raise ConfigError(
-            f"The folder {config.out} lies inside the pictures' folder, where nothing is ever "
-            "written; "
-            "choose another with --out."
-        )
+    check_outside(config.out, config.dir)
+    if (config.out / "config.yaml").exists():
+        raise ConfigError(f"{config.out} is the folder of a run; choose another with --out.")
     data = DataConfig(
-        dir=config.dir, array=config.array, max_pixels=config.max_pixels, max_skipped=1.0
+        dir=config.dir,
+        array=config.array,
+        array_layout=config.array_layout,
+        max_pixels=config.max_pixels,
+        max_skipped=1.0,
     )
     found, source = survey(data, counting, "any")
     result = summarise(found, _decode_speed(source))

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from maekit.config import (
     to_yaml,
 )
 from maekit.data.scan import write_skips
+from maekit.data.sources import check_outside
 from maekit.errors import CheckpointError, ConfigError, DataError, MaekitError
 from maekit.log import JsonLines, add_log_file, build_trackers, remove_log_file
 from maekit.pretraining.build import build_training, held_out, train_batches
@@ -132,7 +134,13 @@ def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
             f"{folder} is no run folder (it has no config.yaml), so it cannot be resumed. "
             "To start a new run from weights, use --init."
         )
-    behind = read_yaml(saved, PretrainConfig)
+    if "out" in given and Path(str(given["out"].value)).resolve() != folder.resolve():
+        raise ConfigError(
+            f"--resume goes on in {folder}; it cannot write to {given['out'].value}. Leave --out "
+            f"away, or start a new run with --init {folder}."
+        )
+    # The run has its weights: those it began with, long ago, are no longer needed.
+    behind = read_yaml(saved, PretrainConfig) | {"init": Given(None, "--resume")}
     old = build(PretrainConfig, behind)
     new = build(PretrainConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
     differing = {
@@ -156,19 +164,28 @@ def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
 def run(config: PretrainConfig) -> PretrainResult | None:
     """Runs the task in this process, or in as many as were asked for."""
     device = choose_device(config.runtime)
-    if config.out is None and not config.plan:
+    # Absolute, so that the run can be resumed from any folder.
+    config = replace(config, data=replace(config.data, dir=config.data.dir.absolute()))
+    if config.plan:
+        _plan(config, device)
+        return None
+    if config.out is None:
         config = replace(config, out=Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
     if config.out is not None:
         check_out(config.out, config)
     if needs_launch(config.runtime):
         return _run_in_processes(config)
     with process_group(device) as world:
-        prepared = _prepare_together(config, world)
-        if config.plan:
-            if world.is_main:
-                print_plan(prepared, world)
-            return None
-        return _train(prepared, world)
+        return _train(_prepare_together(config, world), world)
+
+
+def _plan(config: PretrainConfig, device: str) -> None:
+    """Plans for all processes, measuring in this one."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    processes = int(os.environ.get("WORLD_SIZE", config.runtime.devices))
+    here = World(0, 1, torch.device(device, 0) if device == "cuda" else torch.device(device))
+    print_plan(prepare(config, here._replace(size=processes), counting), here, processes)
 
 
 def _run_in_processes(config: PretrainConfig) -> PretrainResult | None:
@@ -176,8 +193,7 @@ def _run_in_processes(config: PretrainConfig) -> PretrainResult | None:
         settings = Path(folder) / "settings.yaml"
         settings.write_text(to_yaml(config), encoding="utf-8")
         launch(config.runtime.devices, ["pretrain", "--config", str(settings)])
-    if config.plan or config.out is None:
-        return None
+    assert config.out is not None
     return PretrainResult(**json.loads((config.out / "result.json").read_text(encoding="utf-8")))
 
 
@@ -187,13 +203,7 @@ def check_out(out: Path, config: PretrainConfig) -> None:
     Raises:
         ConfigError: If it lies among the pictures, or holds a run already.
     """
-    pictures = config.data.dir
-    if pictures.is_dir() and out.resolve().is_relative_to(pictures.resolve()):
-        raise ConfigError(
-            f"The run folder {out} lies inside the pictures' folder {pictures}, where nothing "
-            "is ever "
-            "written; choose another with --out."
-        )
+    check_outside(out, config.data.dir)
     if config.resume is None and (out / "config.yaml").exists():
         raise ConfigError(
             f"{out} holds a run already. Go on with it by --resume {out}, or choose another --out."
@@ -259,6 +269,7 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
             trackers=trackers,
             train_names=prepared.pictures.train,
             fingerprint=prepared.found.fingerprint(),
+            steps_per_epoch=training.plan.steps_per_epoch,
             most_replaced=int(max(10, config.data.max_skipped * len(prepared.found.names))),
         )
         if training.progress.step == 0:
@@ -379,8 +390,9 @@ def _finish(
     )
     write_text(config.out / "result.json", json.dumps(asdict(result), indent=2) + "\n")
     logger.info(
-        "Done in %s: held-out loss %.4f, %.1f %% of the variance explained. Encoder: %s",
+        "Done in %s: %s loss %.4f, %.1f %% of the variance explained. Encoder: %s",
         duration(seconds),
+        hooks.held_out.what,
         result.val_loss,
         100 * result.explained,
         result.checkpoint,

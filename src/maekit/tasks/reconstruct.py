@@ -15,7 +15,7 @@ from torch import Tensor
 from maekit import checkpoint
 from maekit.config import Task, build, given_python
 from maekit.data.decode import decode
-from maekit.data.sources import list_pictures
+from maekit.data.sources import check_outside, list_pictures
 from maekit.data.transforms import EvalTransform, Normalise, Preprocessor, to_tensor, to_unit
 from maekit.errors import ConfigError, DataError, DecodeError
 from maekit.masking import Mask, MaskingConfig, given_mask, num_visible, random_mask
@@ -71,12 +71,15 @@ def reconstruct(config: ReconstructConfig | None = None, /, **given: object) -> 
 
 def run(config: ReconstructConfig) -> ReconstructResult:
     """Draws figures of up to eight pictures each."""
+    for place in config.images:
+        check_outside(config.out, place)
     path = checkpoint.find(config.checkpoint)
     state = checkpoint.load(path)
     mae = checkpoint.load_mae(path)
     preprocessing = checkpoint.preprocessing_of(state)
     normalise, grid = Normalise(preprocessing), mae.encoder.config.grid
-    ratio = config.mask_ratio or float(state["config"]["masking"]["mask_ratio"])
+    trained_with = float(state["config"]["masking"]["mask_ratio"])
+    ratio = trained_with if config.mask_ratio is None else config.mask_ratio
     MaskingConfig(mask_ratio=ratio)
     num_visible(grid.num_patches, ratio)
     images = torch.stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -73,12 +74,9 @@ class Keeper:
             CheckpointError: If none is whole.
         """
         older = [self._numbered(step) for step in sorted(self._older(), reverse=True)]
-        next_one = (
-            self.folder / "next.pt"
-        )  # complete, but its process was killed before renaming it
-        candidates = [
-            path for path in (next_one, self.last, *older, self.folder / "best.pt") if path.exists()
-        ]
+        # next.pt is complete where its process was killed before it could rename it.
+        places = (self.folder / "next.pt", self.last, *older, self.folder / "best.pt")
+        candidates = [path for path in places if path.exists()]
         damaged: list[str] = []
         for path in candidates:
             try:
@@ -98,7 +96,11 @@ class Keeper:
 
     def _adopt(self, path: Path, step: int) -> None:
         """Makes the checkpoint in use the last one, and sets a damaged last one aside."""
-        if path == self.last:
-            self._last_step = step
-        elif self.last.exists():
+        if path.name == "next.pt":
+            with contextlib.suppress(CheckpointError):
+                before = checkpoint.load(self.last)["progress"]["step"]
+                self.last.replace(self._numbered(before))
+            path.replace(self.last)
+        elif path != self.last and self.last.exists():
             self.last.replace(self.folder / "last.damaged.pt")
+        self._last_step = step if path in (self.last, self.folder / "next.pt") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from maekit.training.keeper import Keeper
 from maekit.training.objective import Losses, Objective
 from maekit.training.optim import set_rates
 from maekit.training.schedule import Schedule, learning_rate, weight_decay
+
+logger = logging.getLogger(__name__)
 
 # Tells the generator of steps from those of the loader.
 _STEP = 3
@@ -218,7 +221,10 @@ def train(
                 save(training, hooks, keeper, is_best=False)
                 saved_at = time.monotonic()
             if stop := _agree(training.world, interrupts, progress.step):
+                meter.flush()
                 save(training, hooks, keeper, is_best=False)
+                if keeper is not None:
+                    logger.warning("Stopped at step %d; saved in %s.", progress.step, keeper.folder)
                 raise Interrupted(128 + stop)
 
 
@@ -356,12 +362,17 @@ class _Meter:
                 [],
             )
 
+    def flush(self) -> None:
+        """Takes the count of steps that were left out over into the progress, to be saved."""
+        self.training.progress.nonfinite_steps += int(self.training.nonfinite_since)
+        self.training.nonfinite_since.zero_()
+
     def add(self, scalars: dict[str, Tensor]) -> None:
+        # A step that was left out counts in no mean, be its loss finite or not: an overflow in
+        # float16 leaves a finite loss behind.
+        taken = torch.isfinite(scalars["grad_norm"])
         for name, value in scalars.items():
-            # A step that was left out counts in no mean.
-            self.sums[name] = self.sums.get(name, 0) + torch.where(
-                torch.isfinite(value), value, 0.0
-            )
+            self.sums[name] = self.sums.get(name, 0) + torch.where(taken, value, 0.0)
         self.steps += 1
 
     def read(self) -> StepRecord:
