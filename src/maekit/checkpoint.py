@@ -151,7 +151,15 @@ def load_encoder(path: str | Path) -> ViT:
     Raises:
         CheckpointError: If there is no complete encoder.
     """
-    state = load(find(Path(path)))
+    return build_encoder(load(find(Path(path))))
+
+
+def build_encoder(state: Mapping[str, Any]) -> ViT:
+    """Builds the encoder of a checkpoint that was read.
+
+    Raises:
+        CheckpointError: If it is not complete.
+    """
     model = from_dict(ModelConfig, state["model"], "checkpoint")
     encoder = ViT(model.encoder())
     load_weights(encoder, state["encoder"], "encoder")
@@ -166,10 +174,18 @@ def load_mae(path: str | Path) -> MaskedAutoencoder:
         CheckpointError: If there is no complete encoder or no complete decoder.
     """
     found = find(Path(path))
-    state = load(found)
+    return build_mae(load(found), found)
+
+
+def build_mae(state: Mapping[str, Any], path: Path) -> MaskedAutoencoder:
+    """Builds encoder and decoder of a checkpoint that was read from `path`.
+
+    Raises:
+        CheckpointError: If one of them is not complete.
+    """
     if not state.get("decoder"):
         raise CheckpointError(
-            f"{found} holds no decoder, so nothing can be reconstructed from it; use a checkpoint "
+            f"{path} holds no decoder, so nothing can be reconstructed from it; use a checkpoint "
             "of a pre-training run."
         )
     mae = MaskedAutoencoder(from_dict(ModelConfig, state["model"], "checkpoint"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -122,6 +123,15 @@ def write_text(path: Path, text: str) -> None:
             file.write(text.encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise TrainingError(explain_write(path, error)) from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a small JSON file whole or not at all.
+
+    Raises:
+        TrainingError: If it cannot be written.
+    """
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def sync_folder(folder: Path) -> None:

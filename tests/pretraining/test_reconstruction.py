@@ -25,7 +25,8 @@ def test_reconstruct__panels_agree_with_the_mask(target):
     )
     images = torch.rand(2, 3, 16, 24)
     mask = random_mask(torch.rand(2, 6), 0.5)
-    panels = reconstruct(mae, normalise, images, mask)
+    panels, loss = reconstruct(mae, normalise, images, mask)
+    assert loss == float(mae(normalise(images), mask).loss.detach())
     cut = {name: patchify(panel, 8) for name, panel in panels.items()}
     torch.testing.assert_close(panels["Target"], images)
     assert cut["Masked"].isnan().all(-1).equal(mask.masked)

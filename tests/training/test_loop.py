@@ -146,6 +146,26 @@ def test_train__a_dead_worker_is_explained():
         train(training(), dying(), Hooks(), None)
 
 
+def test_train__no_step_and_no_broken_picture_is_lost_where_epochs_and_records_do_not_meet():
+    def breaking():
+        for number, batch in enumerate(batches(0.0)):
+            yield batch._replace(replaced=[(number, "gone")])
+
+    run, hooks = training(num_steps=6, steps_per_epoch=2, log_every=4), Hooks()
+    train(run, breaking(), hooks, None)
+    assert [record.step for record in hooks.records] == [4, 6]
+    assert [index for record in hooks.records for index, _ in record.replaced] == list(range(6))
+    assert run.progress.replaced == 6
+
+
+def test_state__counts_steps_left_out_since_the_last_record(tmp_path):
+    run = training(num_steps=4, steps_per_epoch=2, log_every=4, eval_every=1)
+    train(run, batches(float("nan"), 0.0), Hooks(), Keeper(tmp_path, 5))
+    saved = torch.load(tmp_path / "step-00000002.pt", weights_only=True)
+    assert saved["progress"]["nonfinite_steps"] == 1
+    assert run.progress.nonfinite_steps == 1
+
+
 def test_train__saves_within_an_epoch_where_asked(tmp_path):
     run = training(num_steps=6, steps_per_epoch=6, save_every_steps=2)
     train(run, batches(0.0), Hooks(), Keeper(tmp_path, 9))

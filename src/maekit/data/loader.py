@@ -77,6 +77,15 @@ class Batch(NamedTuple):
     replaced: list[tuple[int, str]]
     """Pictures that could not be read although the scan could, and why; the next one stands in."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Returns what a network needs of the batch, on a device."""
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.noise.to(device, non_blocking=True),
+            self.indices,
+            [],
+        )
+
 
 class _Sample(NamedTuple):
     image: Tensor

@@ -5,6 +5,7 @@ The result is cached by path, size and time of change, so that a second scan rea
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.decode import cache_key
-from maekit.data.sources import ArraySource, FileSource, Listing, PathTable
+from maekit.data.sources import ArraySource, FileSource, Listing, PathTable, spread
 from maekit.errors import DataError
 from maekit.runtime import cache_folder, replace_file, write_text
 
@@ -71,7 +72,7 @@ class Survey:
     """Bytes."""
     notes: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def usable(self) -> NDArray[np.int64]:
         """Rows of the usable pictures, in order."""
         rows = np.ones(len(self.names), dtype=bool)
@@ -123,9 +124,8 @@ class Survey:
         if len(self.reasons) > max(10, max_skipped * len(self.names)):
             raise DataError(
                 f"{len(self.reasons)} of {len(self.names)} pictures in {self.place} cannot be "
-                "used, more "
-                f"than data.max_skipped = {max_skipped} allows. {first}. See them all with `mae "
-                "check`."
+                f"used, more than data.max_skipped = {max_skipped} allows. {first}. See them all "
+                "with `mae check`."
             )
 
     def duplicates(self) -> list[list[int]]:
@@ -199,9 +199,8 @@ def survey_array(source: ArraySource) -> Survey:
         raise DataError(f"{source.path} holds no picture.")
     pixels = source.read(0)
     # To read all of a large array takes minutes; some pictures tell one array from another.
-    some = {int(index) for index in np.linspace(0, number - 1, _ARRAY_SAMPLE)}
     content = hashlib.blake2b(digest_size=8)
-    for index in sorted(some):
+    for index in spread(number, _ARRAY_SAMPLE).tolist():
         content.update(source.read(index).tobytes())
     digest = int.from_bytes(content.digest(), "little")
     facts = (*pixels.shape, pixels.dtype.itemsize * 8, False, digest)

@@ -179,6 +179,15 @@ def list_pictures(place: Path) -> Listing:
     return listing
 
 
+def spread(number: int, most: int) -> NDArray[np.int64]:
+    """Returns at most `most` of `number` indices, evenly spread, in order.
+
+    >>> spread(10, 3).tolist()
+    [0, 4, 9]
+    """
+    return np.unique(np.linspace(0, number - 1, min(most, number)).astype(np.int64))
+
+
 def check_outside(out: Path, pictures: Path) -> None:
     """Refuses to write among the pictures.
 

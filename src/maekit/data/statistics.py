@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from maekit.data.scan import Progress
-from maekit.data.sources import Source
+from maekit.data.sources import Source, spread
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import DataError, DecodeError
 
@@ -34,7 +33,7 @@ def measure_channels(
         DataError: If every picture is one and the same flat colour.
     """
     transform = EvalTransform(image_size)
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).astype(int))
+    chosen = spread(len(source), SAMPLE)
     total = torch.zeros(channels, dtype=torch.float64)
     squares = torch.zeros(channels, dtype=torch.float64)
     count = 0

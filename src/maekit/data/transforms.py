@@ -161,12 +161,15 @@ class Preprocessor:
                 (h, w) or (h, w, c) with values in 0 to 255 (uint8), 0 to 65535 (uint16), or floats
                 as in the training data.
         """
+        return self.normalise(self.views(pictures))  # type: ignore[no-any-return]  # Module.__call__
+
+    def views(self, pictures: object) -> Float[Tensor, "b c height width"]:
+        """Reads, scales and crops, but does not normalise: images in unit scale."""
         if isinstance(pictures, str | Path | Image.Image | np.ndarray) or not isinstance(
             pictures, Sequence
         ):
             pictures = [pictures]
-        views = [to_unit(self.transform(self._tensor(picture))) for picture in pictures]
-        return self.normalise(torch.stack(views))  # type: ignore[no-any-return]  # Module.__call__
+        return torch.stack([to_unit(self.transform(self._tensor(picture))) for picture in pictures])
 
     def _tensor(self, picture: object) -> Tensor:
         if isinstance(picture, str | Path):

@@ -41,7 +41,7 @@ def describe_data(found: Survey) -> list[str]:
     return lines
 
 
-def plan_lines(prepared: Prepared, plan: LoopPlan, reference: Baselines | None) -> list[str]:
+def plan_lines(prepared: Prepared, plan: LoopPlan, reference: Baselines) -> list[str]:
     """Says what a run is about to do, and why where it was chosen."""
     config = prepared.config
     encoder = config.model.encoder()
@@ -69,11 +69,10 @@ def plan_lines(prepared: Prepared, plan: LoopPlan, reference: Baselines | None) 
         f"learning rate to {plan.schedule.peak_lr:.2e} in {plan.schedule.warmup_steps:.0f} "
         f"steps; {plan.precision}"
     )
-    if reference is not None:
-        lines.append(
-            f"  loss to beat: {reference.mean_colour:.4f} for the best single colour, "
-            f"{reference.patch_mean:.4f} for each patch's true mean colour"
-        )
+    lines.append(
+        f"  loss to beat: {reference.mean_colour:.4f} for the best single colour, "
+        f"{reference.patch_mean:.4f} for each patch's true mean colour"
+    )
     return lines
 
 

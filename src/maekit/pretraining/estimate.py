@@ -54,7 +54,7 @@ def measure(training: Training, batches: Iterator[Batch]) -> Estimate:
     load = images / (time.monotonic() - started) if images else float("nan")
 
     device = training.world.device
-    on_device = Batch(first.images.to(device), first.noise.to(device), first.indices, [])
+    on_device = first.to(device)
     training.plan = replace(training.plan, micro_batches=[len(first.indices)])
     kept = _kept_bytes(training, on_device)
     endless = repeat(on_device)

@@ -39,10 +39,7 @@ def evaluate(objective: PretrainObjective, batches: Iterable[Batch], device: tor
     objective.eval()
     total, count = torch.zeros((), dtype=torch.float64, device=device), 0
     for batch in batches:
-        on_device = batch._replace(
-            images=batch.images.to(device), noise=batch.noise.to(device), replaced=[]
-        )
-        total += objective(on_device).total.double() * len(batch.indices)
+        total += objective(batch.to(device)).total.double() * len(batch.indices)
         count += len(batch.indices)
     objective.train(was_training)
     return float(total / count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -22,13 +23,22 @@ TRUE_STATISTICS_NOTE = (
 )
 
 
+class Reconstruction(NamedTuple):
+    """What a network makes of images it sees a part of."""
+
+    panels: dict[str, Float[Tensor, "b c height width"]]
+    """Title → images in unit scale, for `draw_panels`; hidden patches of `Masked` are NaN."""
+    loss: float
+    """Mean loss on the hidden patches."""
+
+
 @torch.no_grad()
 def reconstruct(
     mae: MaskedAutoencoder,
     normalise: Normalise,
     images: Float[Tensor, "b c height width"],
     mask: Mask,
-) -> dict[str, Float[Tensor, "b c height width"]]:
+) -> Reconstruction:
     """Rebuilds images and lays the results out for `draw_panels`, on the CPU.
 
     Args:
@@ -36,15 +46,12 @@ def reconstruct(
         normalise: Of the network's preprocessing.
         images: In unit scale.
         mask: Which patches to hide.
-
-    Returns:
-        Title → images in unit scale; hidden patches of `Masked` are NaN.
     """
     grid = mae.encoder.config.grid
     normalised = normalise(images)
     patches = patchify(normalised, grid.patch_size)
-    prediction = mae(normalised, mask).prediction.float()
-    drawn = TARGETS[mae.config.target].decode(prediction, patches)
+    output = mae(normalised, mask)
+    drawn = TARGETS[mae.config.target].decode(output.prediction.float(), patches)
     masked = rearrange(mask.masked, "b n -> b n 1")
     panels = {
         "Target": patches,
@@ -52,9 +59,10 @@ def reconstruct(
         "Reconstructed": drawn,
         "With visible patches": torch.where(masked, drawn, patches),
     }
-    return {
+    shown = {
         name: normalise.inverse(unpatchify(panel, grid)).cpu() for name, panel in panels.items()
     }
+    return Reconstruction(shown, float(output.loss))
 
 
 def note_for(target: str) -> str:

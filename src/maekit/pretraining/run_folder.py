@@ -150,7 +150,7 @@ class RunFolder:
         mae, was_training = self.objective.mae, self.objective.training
         self.objective.eval()
         images = to_unit(batch.images[:number].to(device))
-        panels = reconstruct(mae, self.objective.normalise, images, mask)
+        panels = reconstruct(mae, self.objective.normalise, images, mask).panels
         self.objective.train(was_training)
         title = f"Epoch {epoch}: {self.config.masking.mask_ratio:.0%} of the patches hidden"
         if not self.held_out.is_separate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
@@ -16,14 +15,14 @@ import torch
 from maekit.config import Task, build, given_python
 from maekit.data.loader import DataConfig
 from maekit.data.scan import Survey, write_skips
-from maekit.data.sources import Source, Subset, check_outside
+from maekit.data.sources import Source, Subset, check_outside, spread
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import ConfigError, DecodeError
 from maekit.pretraining.data import survey
 from maekit.pretraining.describe import describe_data
 from maekit.report.figures import draw_sheet
 from maekit.report.progress import counting
-from maekit.runtime import write_text
+from maekit.runtime import write_json
 
 logger = logging.getLogger(__name__)
 _SHEET = 48
@@ -102,7 +101,7 @@ def run(config: CheckConfig) -> CheckResult:
     )
     found, source = survey(data, counting, "any")
     result = summarise(found, _decode_speed(source))
-    write_text(config.out / "summary.json", json.dumps(asdict(result), indent=2) + "\n")
+    write_json(config.out / "summary.json", asdict(result))
     write_skips(config.out / "skipped.jsonl", found.skips)
     draw_sheet(
         config.out / "contact_sheet.png",
@@ -164,8 +163,7 @@ def _is_leak(group: list[str]) -> bool:
 
 def _chosen(source: Source, number: int) -> Subset:
     """Returns pictures spread evenly over a source."""
-    spread = np.linspace(0, len(source) - 1, min(number, len(source)))
-    return Subset(source, np.unique(spread.astype(np.int64)))
+    return Subset(source, spread(len(source), number))
 
 
 def _decode_speed(source: Source) -> float:

@@ -47,6 +47,7 @@ from maekit.runtime import (
     launch,
     needs_launch,
     process_group,
+    write_json,
     write_text,
 )
 from maekit.training.keeper import Keeper
@@ -155,8 +156,7 @@ def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
         )
         raise ConfigError(
             f"{folder} cannot go on with settings that change its result; leave them as they "
-            "were, or start "
-            f"a new run from its weights with --init {folder}:\n{listed}"
+            f"were, or start a new run from its weights with --init {folder}:\n{listed}"
         )
     return new
 
@@ -171,8 +171,8 @@ def run(config: PretrainConfig) -> PretrainResult | None:
         return None
     if config.out is None:
         config = replace(config, out=Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
-    if config.out is not None:
-        check_out(config.out, config)
+    assert config.out is not None
+    check_out(config.out, config)
     if needs_launch(config.runtime):
         return _run_in_processes(config)
     with process_group(device) as world:
@@ -238,13 +238,14 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
     training, loaded = build_training(prepared, world)
     objective = training.objective
     assert isinstance(objective, PretrainObjective)
+    fingerprint = prepared.found.fingerprint()
     with contextlib.ExitStack() as stack:
         keeper = None
         if world.is_main:
             stack.callback(remove_log_file, _open_folder(prepared))
             keeper = Keeper(config.out / "checkpoints", config.output.keep_last)
         if config.resume is not None:
-            _resume(training, prepared, keeper, world)
+            _resume(training, prepared, keeper, world, fingerprint)
         held = held_out(prepared, objective)
         trackers = (
             build_trackers(config.trackers, config.out, to_dict(config)) if world.is_main else []
@@ -268,7 +269,7 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
             display=display,
             trackers=trackers,
             train_names=prepared.pictures.train,
-            fingerprint=prepared.found.fingerprint(),
+            fingerprint=fingerprint,
             steps_per_epoch=training.plan.steps_per_epoch,
             most_replaced=int(max(10, config.data.max_skipped * len(prepared.found.names))),
         )
@@ -298,14 +299,15 @@ def _open_folder(prepared: Prepared) -> logging.Handler:
     return handler
 
 
-def _resume(training: Training, prepared: Prepared, keeper: Keeper | None, world: World) -> None:
+def _resume(
+    training: Training, prepared: Prepared, keeper: Keeper | None, world: World, fingerprint: str
+) -> None:
     """Takes up a run where its newest whole checkpoint left it, on every process."""
     state = from_main(world, keeper.newest() if keeper else None)
-    fingerprint = prepared.found.fingerprint()
     if state["data_fingerprint"] != fingerprint:
         raise DataError(
             f"The pictures in {prepared.found.place} are not those the run began with (their "
-            "number, names or sizes "
+            "number, names, sizes or contents "
             f"differ); bring them back, or start a new run with --init {prepared.config.resume}."
         )
     objective = training.objective
@@ -388,7 +390,7 @@ def _finish(
             for name in ("maekit", "torch", "torchvision", "pillow")
         },
     )
-    write_text(config.out / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+    write_json(config.out / "result.json", asdict(result))
     logger.info(
         "Done in %s: %s loss %.4f, %.1f %% of the variance explained. Encoder: %s",
         duration(seconds),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from maekit.models.mae import ModelConfig
 from maekit.models.vit import ViT
 from maekit.pretraining.data import survey
 from maekit.report.progress import counting, print_table
-from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_text
+from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def run(config: ProbeConfig) -> ProbeResult:
     device = torch.device(choose_device(RuntimeConfig(device=config.device)))
     state = checkpoint.load(checkpoint.find(config.checkpoint))
     preprocessing = checkpoint.preprocessing_of(state)
-    pretrained = checkpoint.load_encoder(config.checkpoint)
+    pretrained = checkpoint.build_encoder(state)
     torch.manual_seed(config.seed)
     untrained = ViT(from_dict(ModelConfig, state["model"], "checkpoint").encoder())
 
@@ -124,13 +123,12 @@ def run(config: ProbeConfig) -> ProbeResult:
         untrained=scores[1],
         protocol=(
             f"top-1 on {test_folder}; frozen encoder, whole images; k-NN: cosine, k={config.k}, "
-            "weights exp(s/0.07); "
-            "linear: logistic regression on standardised features, L2 chosen on a fifth of the "
-            "training data"
+            "weights exp(s/0.07); linear: logistic regression on standardised features, "
+            "L2 chosen on a fifth of the training data"
         ),
     )
     if config.out is not None:
-        write_text(config.out, json.dumps(asdict(result), indent=2) + "\n")
+        write_json(config.out, asdict(result))
     print_result(result)
     return result
 

@@ -16,7 +16,7 @@ from maekit import checkpoint
 from maekit.config import Task, build, given_python
 from maekit.data.decode import decode
 from maekit.data.sources import check_outside, list_pictures
-from maekit.data.transforms import EvalTransform, Normalise, Preprocessor, to_tensor, to_unit
+from maekit.data.transforms import Preprocessor
 from maekit.errors import ConfigError, DataError, DecodeError
 from maekit.masking import Mask, MaskingConfig, given_mask, num_visible, random_mask
 from maekit.patches import Grid
@@ -75,19 +75,13 @@ def run(config: ReconstructConfig) -> ReconstructResult:
         check_outside(config.out, place)
     path = checkpoint.find(config.checkpoint)
     state = checkpoint.load(path)
-    mae = checkpoint.load_mae(path)
-    preprocessing = checkpoint.preprocessing_of(state)
-    normalise, grid = Normalise(preprocessing), mae.encoder.config.grid
+    mae = checkpoint.build_mae(state, path)
+    preprocess, grid = Preprocessor(checkpoint.preprocessing_of(state)), mae.encoder.config.grid
     trained_with = float(state["config"]["masking"]["mask_ratio"])
     ratio = trained_with if config.mask_ratio is None else config.mask_ratio
     MaskingConfig(mask_ratio=ratio)
     num_visible(grid.num_patches, ratio)
-    images = torch.stack(
-        [
-            _read(picture, preprocessing.image_size, preprocessing.in_channels)
-            for picture in _pictures(config.images)
-        ]
-    )
+    images = torch.cat([_read(picture, preprocess) for picture in _pictures(config.images)])
     noise = torch.rand(
         len(images), grid.num_patches, generator=torch.Generator().manual_seed(config.seed)
     )
@@ -100,9 +94,8 @@ def run(config: ReconstructConfig) -> ReconstructResult:
     for start in range(0, len(images), _ROWS_PER_FIGURE):
         rows = slice(start, start + _ROWS_PER_FIGURE)
         part = Mask(mask.visible[rows], mask.masked[rows])
-        panels = rebuild(mae, normalise, images[rows], part)
-        with torch.no_grad():
-            losses.append(float(mae(normalise(images[rows]), part).loss) * len(part.masked))
+        panels, loss = rebuild(mae, preprocess.normalise, images[rows], part)
+        losses.append(loss * len(part.masked))
         figure = config.out / f"reconstruction-{start // _ROWS_PER_FIGURE + 1:03d}.png"
         draw_panels(
             figure, panels, f"{share:.0%} of the patches hidden", note_for(mae.config.target)
@@ -125,13 +118,9 @@ def _pictures(places: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _read(
-    path: Path, image_size: tuple[int, int], channels: int
-) -> Float[Tensor, "c height width"]:
+def _read(path: Path, preprocess: Preprocessor) -> Float[Tensor, "1 c height width"]:
     try:
-        return to_unit(
-            EvalTransform(image_size)(to_tensor(decode(path, Preprocessor.MAX_PIXELS), channels))
-        )
+        return preprocess.views(path)
     except DecodeError as error:
         raise DataError(f"{path}: {error}.") from error
 
@@ -152,8 +141,7 @@ def read_mask(path: Path, grid: Grid) -> Bool[Tensor, "1 n"]:
     if not 0 < int(masked.sum()) < grid.num_patches:
         raise ConfigError(
             f"{path} hides {int(masked.sum())} of {grid.num_patches} patches; at least one must "
-            "be hidden "
-            "and one visible."
+            "be hidden and one visible."
         )
     return masked
 

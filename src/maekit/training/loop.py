@@ -154,10 +154,12 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Returns what resuming needs besides the weights. All randomness follows from the step."""
+        # Those since the last record are still counted on the device.
+        nonfinite = self.progress.nonfinite_steps + int(self.nonfinite_since)
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "progress": dict(vars(self.progress)),
+            "progress": vars(self.progress) | {"nonfinite_steps": nonfinite},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -211,17 +213,17 @@ def train(
                 hooks.on_record(meter.read())  # the sync point: the device is looked at here only
             epoch, within = divmod(progress.step, plan.steps_per_epoch)
             if (within == 0 and epoch % plan.eval_every == 0) or is_last:
+                paused_at = time.monotonic()
                 score = hooks.on_epoch(epoch)
                 is_best = score is not None and score < progress.best
                 progress.best = min(progress.best, score) if score is not None else progress.best
                 save(training, hooks, keeper, is_best)
                 saved_at = time.monotonic()
-                meter.restart()
+                meter.leave_out(saved_at - paused_at)
             elif _is_due(plan, progress.step, saved_at):
                 save(training, hooks, keeper, is_best=False)
                 saved_at = time.monotonic()
             if stop := _agree(training.world, interrupts, progress.step):
-                meter.flush()
                 save(training, hooks, keeper, is_best=False)
                 if keeper is not None:
                     logger.warning("Stopped at step %d; saved in %s.", progress.step, keeper.folder)
@@ -292,8 +294,8 @@ def save(training: Training, hooks: Hooks, keeper: Keeper | None, is_best: bool)
     if not bool(torch.isfinite(get_total_norm(weights, foreach=True))):
         raise TrainingError(
             f"The weights are no longer finite at step {training.progress.step}; the last "
-            "checkpoint "
-            f"in {keeper.folder} is. Lower optim.base_lr or set optim.grad_clip, and start from it."
+            f"checkpoint in {keeper.folder} is. Lower optim.base_lr or set optim.grad_clip, and "
+            "start from it."
         )
     keeper.save({**hooks.state(), **training.state()}, training.progress.step, is_best)
 
@@ -325,14 +327,15 @@ class _Meter:
         self.training = training
         self.started, self.first_step = time.monotonic(), training.progress.step
         self.idle_s = 0.0  # evaluations and checkpoints, which are no part of the speed
-        self.since, self.waited_s, self.steps = self.started, 0.0, 0
         self.restart()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leaves a pause out of the speed; what was measured before it stays."""
+        self.since += seconds
+        self.idle_s += seconds
+
     def restart(self) -> None:
-        now = time.monotonic()
-        if self.steps == 0:
-            self.idle_s += now - self.since
-        self.since, self.waited_s, self.steps = now, 0.0, 0
+        self.since, self.waited_s, self.steps = time.monotonic(), 0.0, 0
         self.sums: dict[str, Tensor] = {}
         self.replaced: list[tuple[int, str]] = []
 
@@ -350,22 +353,11 @@ class _Meter:
                     raise
                 raise DataError(
                     "A process that reads pictures was killed, most likely for want of memory; "
-                    "lower "
-                    "data.num_workers or train.batch_size, or use --resume to go on."
+                    "lower data.num_workers or train.batch_size, or use --resume to go on."
                 ) from error
             self.waited_s += time.monotonic() - before
             self.replaced += batch.replaced
-            yield Batch(
-                batch.images.to(device, non_blocking=True),
-                batch.noise.to(device, non_blocking=True),
-                batch.indices,
-                [],
-            )
-
-    def flush(self) -> None:
-        """Takes the count of steps that were left out over into the progress, to be saved."""
-        self.training.progress.nonfinite_steps += int(self.training.nonfinite_since)
-        self.training.nonfinite_since.zero_()
+            yield batch.to(device)
 
     def add(self, scalars: dict[str, Tensor]) -> None:
         # A step that was left out counts in no mean, be its loss finite or not: an overflow in
