@@ -20,9 +20,12 @@ GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("MAEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Not the user's. One for all tests: what is cached has its path for a name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +59,10 @@ def _one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    """A folder of 24 pictures, 40×32 px, in two sub-folders."""
-    return write_pictures(tmp_path / "pictures", number=24)
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of 24 pictures, 40×32 px, in two sub-folders; shared, so never to be changed."""
+    return write_pictures(tmp_path_factory.mktemp("shared") / "pictures", number=24)
 
 
 def smoke_arguments(pictures: Path, out: Path) -> list[str]:
@@ -76,19 +79,16 @@ def smoke(pictures, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def _finished_run(tmp_path_factory, _one_thread):
-    place = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAEKIT_CACHE", str(place / "cache"))
-        pictures = write_pictures(place / "pictures", number=24)
-        assert main(smoke_arguments(pictures, place / "run")) == 0
-    return place
+def _finished_run(pictures, tmp_path_factory, _one_thread):
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert main(smoke_arguments(pictures, run)) == 0
+    return run
 
 
 @pytest.fixture
 def finished(_finished_run, tmp_path):
-    """A copy of one finished run, in `tmp_path / "run"`; its pictures must not be changed."""
-    shutil.copytree(_finished_run / "run", tmp_path / "run")
+    """A copy of one finished run over `pictures`, in `tmp_path / "run"`."""
+    shutil.copytree(_finished_run, tmp_path / "run")
     return tmp_path / "run"
 
 

@@ -124,6 +124,7 @@ def test_find__says_what_is_missing(tmp_path):
         checkpoint.find(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_save__a_full_disk_is_called_that_and_the_old_file_stays(tmp_path):
     path = tmp_path / "last.pt"
     code = (

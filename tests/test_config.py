@@ -8,7 +8,6 @@ from maekit.config import (
     Given,
     build,
     changed,
-    convert,
     describe,
     find_name,
     from_dict,
@@ -111,35 +110,6 @@ def test_build__a_rule_names_section_and_origin():
         ConfigError, match=r"^optim: base_lr must not be .* \(optim\.base_lr: --optim\.base_lr\)"
     ):
         build(Outer, {"dir": Given("x", ""), "optim.base_lr": Given(-1, "--optim.base_lr")})
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "expected"),
-    [
-        ("1e-3", float, 1e-3), (3, float, 3.0), ("64x96", tuple[int, int], (64, 96)), ("1,2", tuple[float, ...], (1.0, 2.0)),
-        (7, tuple[int, int], (7, 7)), ([1], tuple[float, ...], (1.0,)), (None, int | None, None), ("a", Path, Path("a")),
-    ],
-)  # fmt: skip
-def test_convert__accepts(value, kind, expected):
-    assert convert(value, kind) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (1.5, int),
-        ("3", int),
-        (True, int),
-        (True, float),
-        (1, bool),
-        (1, str),
-        ([1, 2, 3], tuple[int, int]),
-        (None, int),
-    ],
-)
-def test_convert__refuses(value, kind):
-    with pytest.raises(ValueError, match="must"):
-        convert(value, kind)
 
 
 def test_find_name__full_last_part_or_dashes():

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maekit.data.loader import Views, build_loader, in_order
-from maekit.data.scan import Progress
+from maekit.data.scan_pool import Progress
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, Normalise, Preprocessing
 from maekit.models.vit import ViT

@@ -158,6 +158,10 @@ def choose_device(config: RuntimeConfig) -> str:
     kind = config.device or ("cuda" if found else "cpu")
     if kind == "cuda" and "RANK" not in os.environ and config.devices > found:
         raise ConfigError(f"runtime.devices is {config.devices}, but there are {found} GPUs.")
+    if kind == "cpu" and config.devices > num_cores():
+        raise ConfigError(
+            f"runtime.devices is {config.devices}, more than the {num_cores()} cores there are."
+        )
     return kind
 
 

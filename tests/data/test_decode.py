@@ -5,14 +5,12 @@ import time
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import shared_data
 from drawn import bomb_png, drawn, encoded, put, write_colour_modes
-from maekit.data.decode import BACKGROUND, decode, inspect, match_channels
+from maekit.data.decode import BACKGROUND, decode, inspect
 from maekit.errors import DecodeError
 
 LIMIT = 100_000_000
@@ -74,51 +72,6 @@ def test_decode__first_frame_alone_and_said(modes, name):
     pixels = decode(modes / name, LIMIT)
     assert np.abs(pixels.mean((0, 1)) - [255, 0, 0]).max() < 4
     assert inspect(modes / name, LIMIT).several_frames
-
-
-@pytest.mark.parametrize("shape", [(20, 30, 4), (20, 30, 13), (20, 30)])
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.int16])
-@pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_decode__tiff_of_many_bands(tmp_path, shape, kind, planar):
-    values = np.random.default_rng(0).integers(0, 200, shape).astype(kind)
-    many = len(shape) == 3
-    if not many and planar == "separate":
-        pytest.skip("one band has no planes")
-    stored = np.moveaxis(values, -1, 0) if many and planar == "separate" else values
-    path = tmp_path / "bands.tif"
-    tifffile.imwrite(
-        path,
-        stored,
-        photometric="minisblack",
-        compression="zlib",
-        planarconfig=planar if many else None,
-    )
-    pixels = decode(path, LIMIT)
-    assert pixels.shape == (*shape[:2], shape[2] if many else 1)
-    assert np.array_equal(pixels.squeeze(), values)
-    assert pixels.dtype == (kind if kind in (np.uint8, np.uint16) else np.float32)
-
-
-def test_decode__16_bit_colour_tiff_keeps_its_depth(tmp_path):
-    values = np.random.default_rng(0).integers(0, 65535, (8, 9, 3)).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "deep.tif", values, photometric="rgb")
-    assert np.array_equal(decode(tmp_path / "deep.tif", LIMIT), values)
-
-
-def test_decode__holes_become_the_mean_of_their_band(tmp_path):
-    values = np.array([[[1.0, 5.0], [np.nan, 7.0]]], dtype=np.float32)
-    tifffile.imwrite(
-        tmp_path / "holes.tif", values, photometric="minisblack", planarconfig="contig"
-    )
-    assert decode(tmp_path / "holes.tif", LIMIT).tolist() == [[[1.0, 5.0], [1.0, 7.0]]]
-    values[0, 1, 0] = np.finfo(np.float32).min  # missing, undeclared
-    tifffile.imwrite(
-        tmp_path / "least.tif", values, photometric="minisblack", planarconfig="contig"
-    )
-    assert decode(tmp_path / "least.tif", LIMIT).tolist() == [[[1.0, 5.0], [1.0, 7.0]]]
-    tifffile.imwrite(tmp_path / "void.tif", np.full((4, 4), np.nan, dtype=np.float32))
-    with pytest.raises(DecodeError, match="no finite value"):
-        decode(tmp_path / "void.tif", LIMIT)
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "BMP", "GIF", "WEBP", "PPM", "TIFF"])
@@ -188,36 +141,3 @@ def test_decode__mutated_files_give_pixels_or_a_reason(tmp_path_factory, data, c
     for function in (decode, inspect):
         with contextlib.suppress(DecodeError):  # anything else escapes and fails
             assert function(path, 1_000_000) is not None
-
-
-def test_match_channels__grey_and_colour():
-    grey = np.full((2, 2, 1), 7, dtype=np.uint8)
-    assert match_channels(grey, 3).shape == (2, 2, 3)
-    assert (match_channels(match_channels(grey, 3), 1) == 7).all()
-    with pytest.raises(DecodeError, match="has 13 channels where 3 are expected"):
-        match_channels(np.zeros((2, 2, 13), dtype=np.uint8), 3)
-
-
-def test_inspect__pages_of_a_raster_are_frames_and_overviews_are_not(tmp_path):
-    stack = np.zeros((5, 16, 16), dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
-    assert inspect(tmp_path / "stack.tif", LIMIT).several_frames
-    with tifffile.TiffWriter(tmp_path / "overview.tif") as file:
-        file.write(stack[0])
-        file.write(stack[0, ::2, ::2], subfiletype=1)
-    assert not inspect(tmp_path / "overview.tif", LIMIT).several_frames
-
-
-@pytest.mark.shared_data
-def test_decode__dicom_palette():
-    pytest.importorskip("pydicom")
-    assert decode(shared_data("medical") / "dicom" / "OBXXXX1A_rle.dcm", LIMIT).shape[2] == 3
-
-
-@pytest.mark.shared_data
-def test_decode__dicom():
-    pytest.importorskip("pydicom")
-    folder = shared_data("medical") / "dicom"
-    pixels = decode(folder / "MR2_UNCR.dcm", LIMIT)
-    assert pixels.dtype == np.float32
-    assert 0.0 <= pixels.min() < pixels.max() <= 1.0

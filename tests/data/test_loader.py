@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drawn import put, write_pictures
+from maekit.data.listing import PathTable
 from maekit.data.loader import (
     BatchPlan,
     DataConfig,
@@ -15,7 +16,7 @@ from maekit.data.loader import (
     epoch_order,
     in_order,
 )
-from maekit.data.sources import ArraySource, FileSource, PathTable
+from maekit.data.sources import ArraySource, FileSource
 from maekit.data.transforms import AugmentConfig, EvalTransform, TrainTransform
 from maekit.errors import ConfigError, DataError
 

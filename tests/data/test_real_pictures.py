@@ -8,8 +8,8 @@ import pytest
 import maekit
 from conftest import shared_data
 from maekit.cli import main
-from maekit.data.scan import _Child
-from maekit.data.sources import list_pictures
+from maekit.data.listing import list_pictures
+from maekit.data.scan_pool import _Child
 from maekit.log import read_json_lines
 
 pytestmark = pytest.mark.shared_data

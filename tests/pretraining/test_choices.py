@@ -8,7 +8,7 @@ from maekit.errors import ConfigError, DataError
 from maekit.models.mae import ModelConfig
 from maekit.pretraining.choices import Facts, activation_bytes, choose
 from maekit.pretraining.config import PretrainConfig
-from maekit.training.loop import TrainConfig
+from maekit.training.config import TrainConfig
 
 CONFIG = PretrainConfig(data=DataConfig(dir=Path("x")))
 LAPTOP = Facts(5000, 64, 64, 3, "cpu", 4, 16 << 30, 1)

@@ -11,7 +11,7 @@ from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.run_folder import HeldOut, RunFolder
 from maekit.runtime import World
 from maekit.targets import Baselines
-from maekit.training.loop import StepRecord
+from maekit.training.meter import StepRecord
 
 
 class Names:

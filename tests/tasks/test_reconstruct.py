@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import maekit
 from drawn import put
 from maekit import checkpoint
 from maekit.cli import main
+from maekit.errors import DataError
 
 
 def test_reconstruct__pictures_and_folders(finished, pictures, tmp_path):
@@ -20,6 +24,7 @@ def test_reconstruct__pictures_and_folders(finished, pictures, tmp_path):
     assert len(list(out.glob("*.png"))) == 3  # 24 pictures, eight a figure
     result = maekit.reconstruct(checkpoint=finished, images=[pictures / "class0/000.png"], out=out)
     assert result.loss > 0
+    assert len(list(out.glob("*.png"))) == 4  # the earlier ones stay
     with Image.open(result.figures[0]) as figure:
         assert figure.width > 400
 
@@ -73,3 +78,16 @@ def test_reconstruct__never_writes_among_the_pictures(finished, pictures, capsys
     assert main(["reconstruct", str(finished), str(pictures), "--out", str(pictures / "o")]) == 2
     assert "nothing is ever written" in capsys.readouterr().err
     assert not (pictures / "o").exists()
+
+
+def test_reconstruct__a_broken_picture_of_a_folder_is_left_out_and_named(
+    finished, pictures, tmp_path
+):
+    folder = shutil.copytree(pictures / "class0", tmp_path / "some")
+    put(folder / "x.jpg", b"no picture")
+    result = maekit.reconstruct(checkpoint=finished, images=[folder], out=tmp_path / "o")
+    assert len(result.figures) == 2  # of 12 pictures
+    assert [Path(name).name for name, _ in result.skipped] == ["x.jpg"]
+    put(tmp_path / "bad" / "x.jpg", b"no picture")
+    with pytest.raises(DataError, match="None of the 1 pictures"):
+        maekit.reconstruct(checkpoint=finished, images=[tmp_path / "bad"], out=tmp_path / "o")

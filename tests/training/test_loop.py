@@ -1,72 +1,12 @@
 """The loop on a network of one weight, where every number can be worked out."""
 
-import itertools
-
 import pytest
 import torch
-from torch import nn
 
-from maekit.data.loader import Batch
-from maekit.errors import ConfigError, DataError, TrainingError
-from maekit.runtime import World
+from loops import Hooks, batches, plan, training
+from maekit.errors import TrainingError
 from maekit.training.keeper import Keeper
-from maekit.training.loop import LoopPlan, TrainConfig, Training, train
-from maekit.training.objective import Losses
-from maekit.training.optim import OptimConfig, build_optimizer
-from maekit.training.schedule import Schedule
-
-WORLD = World(0, 1, torch.device("cpu"))
-
-
-class Square(nn.Module):
-    """Loss (w - mean of the images)²; NaN where an image is."""
-
-    def __init__(self):
-        super().__init__()
-        self.w = nn.Parameter(torch.ones(2, 2))
-
-    def forward(self, batch):
-        loss = (self.w - batch.images.mean()).square().mean()
-        return Losses(loss, {"images": batch.images.detach().mean()})
-
-
-class Hooks:
-    def __init__(self, scores=()):
-        self.records, self.epochs, self.scores = [], [], iter(scores)
-
-    def on_record(self, record):
-        self.records.append(record)
-
-    def on_epoch(self, epoch):
-        self.epochs.append(epoch)
-        return next(self.scores, None)
-
-    def state(self):
-        return {"encoder": {}}
-
-
-def plan(**changes):
-    defaults = {
-        "num_steps": 6, "steps_per_epoch": 2, "batch_size": 4, "micro_batches": [4], "grad_clip": None,
-        "precision": "float32", "seed": 0, "log_every": 1, "max_nonfinite": 3, "eval_every": 1,
-        "save_every_steps": None, "save_every_s": 1e9,
-        "schedule": Schedule(kind="stable", peak_lr=0.1, min_lr=0.1, num_steps=6, warmup_steps=0),
-    }  # fmt: skip
-    return LoopPlan(**defaults | changes)
-
-
-def training(**changes):
-    objective = Square()
-    return Training(
-        objective, build_optimizer(objective, OptimConfig()), plan(**changes), WORLD, compiled=False
-    )
-
-
-def batches(*values, size=4):
-    for value in itertools.chain(values, itertools.repeat(values[-1])):
-        yield Batch(
-            torch.full((size, 1, 1, 1), float(value)), torch.zeros(size, 1), torch.arange(size), []
-        )
+from maekit.training.loop import train
 
 
 def test_train__records_epochs_and_steps(tmp_path):
@@ -137,15 +77,6 @@ def test_train__resumes_where_the_state_says():
     assert torch.equal(second.objective.w, straight.objective.w)
 
 
-def test_train__a_dead_worker_is_explained():
-    def dying():
-        yield next(batches(0.0))
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-
-    with pytest.raises(DataError, match="want of memory"):
-        train(training(), dying(), Hooks(), None)
-
-
 def test_train__no_step_and_no_broken_picture_is_lost_where_epochs_and_records_do_not_meet():
     def breaking():
         for number, batch in enumerate(batches(0.0)):
@@ -158,14 +89,6 @@ def test_train__no_step_and_no_broken_picture_is_lost_where_epochs_and_records_d
     assert run.progress.replaced == 6
 
 
-def test_state__counts_steps_left_out_since_the_last_record(tmp_path):
-    run = training(num_steps=4, steps_per_epoch=2, log_every=4, eval_every=1)
-    train(run, batches(float("nan"), 0.0), Hooks(), Keeper(tmp_path, 5))
-    saved = torch.load(tmp_path / "step-00000002.pt", weights_only=True)
-    assert saved["progress"]["nonfinite_steps"] == 1
-    assert run.progress.nonfinite_steps == 1
-
-
 def test_train__saves_within_an_epoch_where_asked(tmp_path):
     run = training(num_steps=6, steps_per_epoch=6, save_every_steps=2)
     train(run, batches(0.0), Hooks(), Keeper(tmp_path, 9))
@@ -174,11 +97,3 @@ def test_train__saves_within_an_epoch_where_asked(tmp_path):
         "step-00000002.pt",
         "step-00000004.pt",
     }
-
-
-@pytest.mark.parametrize(
-    "name", ["epochs", "batch_size", "micro_batch_size", "log_every", "max_nonfinite"]
-)
-def test_config__refuses(name):
-    with pytest.raises(ConfigError, match=f"{name} must be at least 1"):
-        TrainConfig(**{name: 0})

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from maekit.data.decode import Pixels, decode, from_pillow, match_channels
+from maekit.data.decode import decode, from_pillow
+from maekit.data.pixels import Pixels, match_channels
 from maekit.errors import ConfigError
 
 

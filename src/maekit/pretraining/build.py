@@ -17,8 +17,9 @@ from maekit.pretraining.objective import PretrainObjective, baselines
 from maekit.pretraining.prepare import Prepared, plan_loop
 from maekit.pretraining.run_folder import HeldOut
 from maekit.runtime import World, mix
-from maekit.training.loop import LoopPlan, Training
+from maekit.training.config import LoopPlan
 from maekit.training.optim import build_optimizer
+from maekit.training.state import Training
 
 # Tells the seed of the initial weights from the other uses of the seed.
 _WEIGHTS = 5

@@ -12,6 +12,7 @@ from maekit.masking import num_visible
 from maekit.models.mae import ModelConfig, training_flops
 from maekit.patches import Grid
 from maekit.pretraining.config import PretrainConfig
+from maekit.runtime import choose_precision
 
 # Sides that fall into patches well; the greatest that does not enlarge most pictures is taken.
 _SIDES = (32, 64, 96, 128, 160, 224)
@@ -65,6 +66,7 @@ def choose(config: PretrainConfig, facts: Facts) -> Chosen:
         DataError: If there are too few pictures for it.
     """
     choices: list[Choice] = []
+    precision = choose_precision(config.runtime, facts.device)
 
     def fill(section: str, **options: Callable[[], tuple[object, str]]) -> None:
         nonlocal config
@@ -76,6 +78,8 @@ def choose(config: PretrainConfig, facts: Facts) -> Chosen:
                 part = replace(part, **{name: value})
         config = replace(config, **{section: part})
 
+    fill("runtime", device=lambda: (facts.device, "the best this machine has"))
+    fill("runtime", precision=lambda: (precision, f"usual on {facts.device}"))
     fill("model", in_channels=lambda: (facts.channels, "as most of the pictures have"))
     fill("model", image_size=lambda: _image_size(facts))
     fill("model", patch_size=lambda: _patch_size(config.model.image_size or (0, 0)))
@@ -194,7 +198,7 @@ def activation_bytes(model: ModelConfig, mask_ratio: float, bytes_per_value: int
 
 def _micro_batch_size(config: PretrainConfig, facts: Facts) -> tuple[object, str]:
     share = (config.train.batch_size or 1) // facts.processes
-    size = 4 if facts.device == "cpu" or config.runtime.precision == "float32" else 2
+    size = 4 if config.runtime.precision == "float32" else 2
     per_image = activation_bytes(config.model, config.masking.mask_ratio, size)
     room = 0.5 * facts.memory_bytes / (facts.processes if facts.device == "cpu" else 1)
     fits = max(1, int(room / per_image))

@@ -12,7 +12,7 @@ from maekit.log import TrackerConfig
 from maekit.masking import MaskingConfig
 from maekit.models.mae import ModelConfig
 from maekit.runtime import RuntimeConfig
-from maekit.training.loop import TrainConfig
+from maekit.training.config import TrainConfig
 from maekit.training.optim import OptimConfig
 from maekit.training.schedule import ScheduleConfig
 
@@ -88,6 +88,7 @@ class PretrainConfig:
 
 # A resumed run may change these: they move where and how it computes, not what.
 SAFE_TO_CHANGE = (
+    "data.dir",  # a folder may move; that its pictures are the same is checked by content
     "data.num_workers",
     "runtime.",
     "output.",

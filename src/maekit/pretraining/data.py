@@ -13,10 +13,13 @@ import numpy as np
 import torch
 
 from maekit.data.decode import cache_key
+from maekit.data.listing import list_pictures
 from maekit.data.loader import DataConfig
-from maekit.data.scan import Progress, Survey, file_source, survey_array, survey_files
-from maekit.data.sources import Source, Subset, is_array, list_pictures, open_array
+from maekit.data.scan import file_source, survey_array, survey_files
+from maekit.data.scan_pool import Progress
+from maekit.data.sources import Source, Subset, is_array, open_array
 from maekit.data.statistics import ChannelStatistics, measure_channels
+from maekit.data.survey import Survey
 from maekit.errors import DataError
 from maekit.runtime import cache_folder, mix, num_cores, replace_file
 

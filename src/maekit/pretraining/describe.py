@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from maekit.config import to_plain_text
-from maekit.data.scan import Survey
+from maekit.data.survey import Survey
 from maekit.masking import num_visible
 from maekit.models.mae import training_flops
 from maekit.pretraining.build import build_training, held_out, train_batches
@@ -16,7 +16,7 @@ from maekit.pretraining.prepare import Prepared, plan_loop
 from maekit.report.progress import duration
 from maekit.runtime import World
 from maekit.targets import Baselines
-from maekit.training.loop import LoopPlan
+from maekit.training.config import LoopPlan
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from maekit.data.loader import Batch
-from maekit.training.loop import Training, train_step
+from maekit.training.loop import train_step
+from maekit.training.state import Training
 
 # Long enough for a loader's processes to start and fill, short enough to wait for.
 _LOAD_SECONDS = 6.0

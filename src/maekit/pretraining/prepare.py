@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maekit.data.loader import BatchPlan
-from maekit.data.scan import Survey
+from maekit.data.survey import Survey
 from maekit.data.transforms import Preprocessing
 from maekit.masking import num_visible
 from maekit.models.mae import ModelConfig
@@ -23,7 +23,7 @@ from maekit.pretraining.data import (
     survey,
 )
 from maekit.runtime import World, choose_precision, num_cores, usable_memory
-from maekit.training.loop import LoopPlan
+from maekit.training.config import LoopPlan
 from maekit.training.optim import scale_lr
 from maekit.training.schedule import plan_schedule
 

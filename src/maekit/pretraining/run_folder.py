@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 
 from maekit.config import to_dict
 from maekit.data.loader import Batch
-from maekit.data.scan import Skip
 from maekit.data.sources import Source
+from maekit.data.survey import Skip
 from maekit.data.transforms import Preprocessing, to_unit
 from maekit.errors import DataError
 from maekit.log import JsonLines, Tracker, read_json_lines
@@ -24,9 +25,11 @@ from maekit.report.figures import draw_loss, draw_panels
 from maekit.report.progress import TrainDisplay
 from maekit.runtime import World
 from maekit.targets import Baselines
-from maekit.training.loop import StepRecord
+from maekit.training.meter import StepRecord
 
 logger = logging.getLogger(__name__)
+# The loss curve takes a fifth of a second to draw, and epochs of small data may take less.
+_DRAW_EVERY_S = 5.0
 
 
 class HeldOut:
@@ -80,6 +83,7 @@ class RunFolder:
         self.replaced = 0
         self.last_record: StepRecord | None = None
         self.val_loss: float | None = None
+        self._drawn_at = -math.inf
 
     def on_record(self, record: StepRecord) -> None:
         """Shows and writes numbers of the training."""
@@ -135,12 +139,18 @@ class RunFolder:
         every = self.config.output.figures_every or 1
         if epoch % every == 0 or epoch == self.config.train.epochs:
             self.draw(epoch)
+        is_last = epoch == self.config.train.epochs
+        if is_last or time.monotonic() - self._drawn_at > _DRAW_EVERY_S:
+            self._draw_loss()
+        return self.val_loss
+
+    def _draw_loss(self) -> None:
+        self._drawn_at = time.monotonic()
         references = {
             "best single colour": self.held_out.baselines.mean_colour,
             "true mean of each patch": self.held_out.baselines.patch_mean,
         }
         draw_loss(self.folder / "loss.png", read_json_lines(self.metrics.path), references)
-        return self.val_loss
 
     def draw(self, epoch: int) -> None:
         """Draws reconstructions of the first held-out pictures under their fixed masks."""

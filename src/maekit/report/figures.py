@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +18,8 @@ from maekit.errors import TrainingError, explain_write
 from maekit.runtime import replace_file
 
 _HIDDEN_GREY = 0.5
+_LABEL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
+_SMALL: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6}
 
 
 def draw_panels(
@@ -30,24 +34,59 @@ def draw_panels(
         title: Stands above.
         note: Stands below, for what a reader must know to judge the picture.
     """
-    columns = list(panels)
-    first = panels[columns[0]]
-    rows, (height, width) = len(first), first.shape[-2:]
-    cell = 1.7
-    figure = Figure(
-        figsize=(cell * len(columns), cell * rows * height / width + 0.9), layout="constrained"
-    )
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for column, name in enumerate(columns):
-        axes[0, column].set_title(name, fontsize=9)
-        for row in range(rows):
-            axis = axes[row, column]
-            axis.imshow(to_display(panels[name][row], like=first[row]), interpolation="nearest")
-            axis.set_axis_off()
-    if note:
-        figure.supxlabel(note, fontsize=7, wrap=True)
+    first = next(iter(panels.values()))
+    columns = [
+        np.stack([to_display(image, like) for image, like in zip(images, first, strict=True)])
+        for images in panels.values()
+    ]
+    figure, axis = _canvas(np.stack(columns, axis=1), title, note)
+    for column, name in enumerate(panels):
+        axis.text((column + 0.5) / len(panels), 1.0, f"{name}\n", **_LABEL)
     _write(figure, path)
+
+
+def _canvas(
+    pictures: NDArray[np.float64], title: str, note: str = "", label_in: float = 0.0
+) -> tuple[Figure, Axes]:
+    """Lays pictures of one size out on one pair of axes, which draws many times faster than many.
+
+    Args:
+        pictures: Shape (rows, columns, height, width, 3), in [0, 1].
+        title: Stands above.
+        note: Stands below.
+        label_in: Inches left free above each row.
+
+    Returns:
+        The figure, and axes whose corners are (0, 0) and (1, 1).
+    """
+    rows, columns, height, width = pictures.shape[:4]
+    wide = 1.7 * columns
+    tall = rows * (1.7 * height / width + label_in)
+    note = textwrap.fill(note, int(17 * wide))
+    above = 0.3 if label_in else 0.5
+    below = 0.2 + 0.12 * note.count("\n") if note else 0.05
+    figure = Figure(figsize=(wide + 0.2, tall + above + below))
+    total = tall + above + below
+    axis = figure.add_axes((0.1 / (wide + 0.2), below / total, wide / (wide + 0.2), tall / total))
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    axis.set_axis_off()
+    # A white border of a few screen pixels, whatever the size of the pictures.
+    gap = 0.03 / columns
+    share = 1.7 * height / width * rows / tall
+    for row in range(rows):
+        bottom = 1 - (row + 1) / rows
+        for column in range(columns):
+            left = column / columns
+            axis.imshow(
+                pictures[row, column],
+                extent=(left + gap, left + 1 / columns - gap, bottom + gap, bottom + share / rows),
+                interpolation="nearest",
+                aspect="auto",
+            )
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / total, va="top")
+    if note:
+        figure.text(0.5, 0.05 / total, note, fontsize=6.5, ha="center", va="bottom")
+    return figure, axis
 
 
 def to_display(
@@ -80,15 +119,15 @@ def draw_sheet(
     """
     columns = min(8, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, (name, image) in zip(axes, pictures.items(), strict=False):
-        axis.imshow(to_display(image, like=image))
+    shown = [to_display(image, like=image) for image in pictures.values()]
+    shown += [np.ones_like(shown[0])] * (rows * columns - len(shown))
+    cells = np.stack(shown).reshape(rows, columns, *shown[0].shape)
+    figure, axis = _canvas(cells, title, label_in=0.2)
+    for number, name in enumerate(pictures):
+        row, column = divmod(number, columns)
         # A dollar sign would start a formula.
-        axis.set_title(name[-24:].replace("$", r"\$"), fontsize=6)
+        text = name[-24:].replace("$", r"\$")
+        axis.text((column + 0.5) / columns, 1 - (row + 0.02) / rows, text, **_SMALL)
     _write(figure, path)
 
 
@@ -102,8 +141,9 @@ def draw_loss(
         records: Lines of metrics.jsonl.
         baselines: Name → loss.
     """
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axis = figure.subplots()
+    # Fixed margins: to find them costs as much as to draw.
+    figure = Figure(figsize=(7.2, 4.0))
+    axis = figure.add_axes((0.09, 0.12, 0.89, 0.85))
     for key, name, style in (("loss", "training", "-"), ("val_loss", "held-out", "o-")):
         points = [
             (record["epoch"], record[key]) for record in records if record.get(key) is not None

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maekit.data.scan import Progress as Tell
+from maekit.data.scan_pool import Progress as Tell
 
 logger = logging.getLogger(__name__)
 # Where no terminal shows the live line, a line is logged at least this many seconds apart.

@@ -29,8 +29,8 @@ from maekit.config import (
     to_plain_text,
     to_yaml,
 )
-from maekit.data.scan import write_skips
 from maekit.data.sources import check_outside
+from maekit.data.survey import write_skips
 from maekit.errors import CheckpointError, ConfigError, DataError, MaekitError
 from maekit.log import JsonLines, add_log_file, build_trackers, remove_log_file
 from maekit.pretraining.build import build_training, held_out, train_batches
@@ -51,7 +51,8 @@ from maekit.runtime import (
     write_text,
 )
 from maekit.training.keeper import Keeper
-from maekit.training.loop import Training, train
+from maekit.training.loop import train
+from maekit.training.state import Training
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,9 @@ def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
             f"away, or start a new run with --init {folder}."
         )
     # The run has its weights: those it began with, long ago, are no longer needed.
-    behind = read_yaml(saved, PretrainConfig) | {"init": Given(None, "--resume")}
+    # The device is this machine's to choose again.
+    anew = {name: Given(None, "--resume") for name in ("init", "runtime.device")}
+    behind = read_yaml(saved, PretrainConfig) | anew
     old = build(PretrainConfig, behind)
     new = build(PretrainConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
     differing = {

@@ -15,7 +15,9 @@ from torch import Tensor
 from maekit import checkpoint
 from maekit.config import Task, build, given_python
 from maekit.data.decode import decode
-from maekit.data.sources import check_outside, list_pictures
+from maekit.data.listing import list_pictures
+from maekit.data.sources import check_outside
+from maekit.data.survey import Skip
 from maekit.data.transforms import Preprocessor
 from maekit.errors import ConfigError, DataError, DecodeError
 from maekit.masking import Mask, MaskingConfig, given_mask, num_visible, random_mask
@@ -27,6 +29,7 @@ from maekit.report.figures import draw_panels
 logger = logging.getLogger(__name__)
 # More rows make a figure that no screen shows.
 _ROWS_PER_FIGURE = 8
+_NAME = "reconstruction-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class ReconstructResult:
     figures: list[str]
     loss: float
     """Mean loss on the hidden patches."""
+    skipped: list[Skip]
+    """Pictures of folders that cannot be read, and why."""
 
 
 def reconstruct(config: ReconstructConfig | None = None, /, **given: object) -> ReconstructResult:
@@ -81,7 +86,7 @@ def run(config: ReconstructConfig) -> ReconstructResult:
     ratio = trained_with if config.mask_ratio is None else config.mask_ratio
     MaskingConfig(mask_ratio=ratio)
     num_visible(grid.num_patches, ratio)
-    images = torch.cat([_read(picture, preprocess) for picture in _pictures(config.images)])
+    images, skipped = _read_all(config.images, preprocess)
     noise = torch.rand(
         len(images), grid.num_patches, generator=torch.Generator().manual_seed(config.seed)
     )
@@ -91,31 +96,51 @@ def run(config: ReconstructConfig) -> ReconstructResult:
         mask = given_mask(masked.expand(len(images), -1))
     share = float(mask.masked.float().mean())
     figures, losses = [], []
+    first = _last_number(config.out) + 1
     for start in range(0, len(images), _ROWS_PER_FIGURE):
         rows = slice(start, start + _ROWS_PER_FIGURE)
         part = Mask(mask.visible[rows], mask.masked[rows])
         panels, loss = rebuild(mae, preprocess.normalise, images[rows], part)
         losses.append(loss * len(part.masked))
-        figure = config.out / f"reconstruction-{start // _ROWS_PER_FIGURE + 1:03d}.png"
+        figure = config.out / f"{_NAME}{first + start // _ROWS_PER_FIGURE:03d}.png"
         draw_panels(
             figure, panels, f"{share:.0%} of the patches hidden", note_for(mae.config.target)
         )
         figures.append(str(figure))
         logger.info("%s", figure)
-    return ReconstructResult(figures=figures, loss=sum(losses) / len(images))
+    return ReconstructResult(figures=figures, loss=sum(losses) / len(images), skipped=skipped)
 
 
-def _pictures(places: tuple[Path, ...]) -> list[Path]:
-    found: list[Path] = []
+def _last_number(out: Path) -> int:
+    """Returns the greatest number of an earlier figure: new ones never replace them."""
+    found = [path.stem.removeprefix(_NAME) for path in out.glob(f"{_NAME}*.png")]
+    return max((int(number) for number in found if number.isdigit()), default=0)
+
+
+def _read_all(
+    places: tuple[Path, ...], preprocess: Preprocessor
+) -> tuple[Float[Tensor, "b c height width"], list[Skip]]:
+    """Reads pictures and folders of them; a broken picture stops it only if it was named itself."""
+    views: list[Tensor] = []
+    skipped: list[Skip] = []
     for place in places:
-        if place.is_dir():
-            listing = list_pictures(place)
-            found.extend(listing.root / name for name in listing.paths)
-        else:
-            found.append(place)
-    if not found:
-        raise DataError("No picture was given: mae reconstruct CHECKPOINT IMAGE…")
-    return found
+        if not place.is_dir():
+            views.append(_read(place, preprocess))
+            continue
+        listing = list_pictures(place)
+        for name in listing.paths:
+            try:
+                views.append(_read(listing.root / name, preprocess))
+            except DataError as error:
+                skipped.append(Skip(str(listing.root / name), str(error)))
+                logger.warning("Left out: %s", error)
+    if not views:
+        raise DataError(
+            "No picture can be read; give some with mae reconstruct CHECKPOINT IMAGE…"
+            if not skipped
+            else f"None of the {len(skipped)} pictures can be read. {skipped[0].reason}"
+        )
+    return torch.cat(views), skipped
 
 
 def _read(path: Path, preprocess: Preprocessor) -> Float[Tensor, "1 c height width"]:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maekit.data.loader import Batch
-from maekit.errors import ConfigError, DataError, TrainingError
+from maekit.errors import TrainingError
 from maekit.runtime import Interrupts, World, mix, together
+from maekit.training.config import LoopPlan
 from maekit.training.keeper import Keeper
-from maekit.training.objective import Losses, Objective
+from maekit.training.meter import Meter, StepRecord
+from maekit.training.objective import Losses
 from maekit.training.optim import set_rates
-from maekit.training.schedule import Schedule, learning_rate, weight_decay
+from maekit.training.schedule import learning_rate, weight_decay
+from maekit.training.state import Training
 
 logger = logging.getLogger(__name__)
 
@@ -31,82 +30,6 @@ logger = logging.getLogger(__name__)
 _STEP = 3
 # Processes agree to stop at every so many steps: to agree costs a wait for all of them.
 _AGREE_EVERY = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Length of a run and size of its steps."""
-
-    epochs: int | None = None
-    """Times every picture is shown; chosen from their number and the machine if not given."""
-    batch_size: int | None = None
-    """Pictures in one optimiser step, over all processes; chosen from their number and the
-    machine if not given."""
-    micro_batch_size: int | None = None
-    """Most pictures in one forward pass of one process; gradients add up to `batch_size`. All
-    at once if not given."""
-    seed: int = 0
-    """Fixes initial weights, held-out pictures, order, crops and masks."""
-    log_every: int | None = None
-    """Steps between two lines of metrics.jsonl; about ten lines an epoch, at most 10 steps, if
-    not given."""
-    max_nonfinite: int = 20
-    """Steps in a row with a loss or gradient that is not finite, after which the run stops."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch_size", "log_every", "max_nonfinite"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopPlan:
-    """Numbers of a run that the loop needs, every one final."""
-
-    num_steps: int
-    steps_per_epoch: int
-    batch_size: int
-    micro_batches: list[int]
-    """Pictures of each forward pass of one process in a step."""
-    schedule: Schedule
-    grad_clip: float | None
-    precision: Literal["float32", "bfloat16", "float16"]
-    seed: int
-    log_every: int
-    max_nonfinite: int
-    eval_every: int
-    """Epochs between two evaluations, each followed by a checkpoint."""
-    save_every_steps: int | None
-    save_every_s: float
-
-
-@dataclass
-class Progress:
-    """How far a run is; saved with it."""
-
-    step: int = 0
-    """Steps taken."""
-    best: float = float("inf")
-    """Least score of an evaluation."""
-    nonfinite_steps: int = 0
-    """Steps left out because loss or gradient were not finite."""
-    replaced: int = 0
-    """Pictures that broke after the scan."""
-
-
-class StepRecord(NamedTuple):
-    """What is known each time the loop looks at the device."""
-
-    step: int
-    epoch: float
-    scalars: dict[str, float]
-    """`loss` and the objective's parts, each a mean since the last record; `lr`, `grad_norm`."""
-    images_per_s: float
-    data_wait: float
-    """Share of the time spent waiting for pictures, in [0, 1]."""
-    seconds_left: float
-    replaced: list[tuple[int, str]]
 
 
 @runtime_checkable
@@ -125,49 +48,6 @@ class Hooks(Protocol):
 
 class Interrupted(SystemExit):
     """A run was told to stop, has saved, and leaves with 128 + the signal."""
-
-
-class Training:
-    """The moving parts of a run."""
-
-    def __init__(
-        self,
-        objective: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        plan: LoopPlan,
-        world: World,
-        compiled: bool,
-    ) -> None:
-        self.objective, self.optimizer, self.plan, self.world = objective, optimizer, plan, world
-        self.progress = Progress()
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=plan.precision == "float16")
-        forward: Any = objective
-        if world.size > 1:
-            ids = [world.device.index] if world.device.type == "cuda" else None
-            # Buffers are constants here, so nothing is sent with every forward pass.
-            forward = DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
-        self.no_sync: Callable[[], Any] = getattr(forward, "no_sync", contextlib.nullcontext)
-        self.forward: Objective = torch.compile(forward) if compiled else forward
-        # Kept on the device: to look at a number makes the host wait for it.
-        self.nonfinite_run = torch.zeros((), device=world.device)
-        self.nonfinite_since = torch.zeros((), device=world.device)
-
-    def state(self) -> dict[str, Any]:
-        """Returns what resuming needs besides the weights. All randomness follows from the step."""
-        # Those since the last record are still counted on the device.
-        nonfinite = self.progress.nonfinite_steps + int(self.nonfinite_since)
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "progress": vars(self.progress) | {"nonfinite_steps": nonfinite},
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
 
 
 def train(
@@ -191,7 +71,7 @@ def train(
         TrainingError: If too many steps in a row are not finite, or there is no space.
     """
     plan, progress = training.plan, training.progress
-    meter = _Meter(training)
+    meter = Meter(training)
     saved_at = time.monotonic()
     with Interrupts() as interrupts:
         while progress.step < plan.num_steps:
@@ -311,102 +191,3 @@ def _agree(world: World, interrupts: Interrupts, step: int) -> int:
     if world.size > 1 and step % _AGREE_EVERY:
         return 0
     return together(world, interrupts.received)
-
-
-def _mean_over_processes(values: Float[Tensor, " n"], world: World) -> Float[Tensor, " n"]:
-    if world.size > 1:
-        dist.all_reduce(values)
-        values /= world.size
-    return values
-
-
-class _Meter:
-    """Means of scalars and speeds between two looks at the device."""
-
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        self.started, self.first_step = time.monotonic(), training.progress.step
-        self.idle_s = 0.0  # evaluations and checkpoints, which are no part of the speed
-        self.restart()
-
-    def leave_out(self, seconds: float) -> None:
-        """Leaves a pause out of the speed; what was measured before it stays."""
-        self.since += seconds
-        self.idle_s += seconds
-
-    def restart(self) -> None:
-        self.since, self.waited_s, self.steps = time.monotonic(), 0.0, 0
-        self.sums: dict[str, Tensor] = {}
-        self.replaced: list[tuple[int, str]] = []
-
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Passes batches on to the device, noting how long they were waited for."""
-        device = self.training.world.device
-        while True:
-            before = time.monotonic()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    "A process that reads pictures was killed, most likely for want of memory; "
-                    "lower data.num_workers or train.batch_size, or use --resume to go on."
-                ) from error
-            self.waited_s += time.monotonic() - before
-            self.replaced += batch.replaced
-            yield batch.to(device)
-
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        # A step that was left out counts in no mean, be its loss finite or not: an overflow in
-        # float16 leaves a finite loss behind.
-        taken = torch.isfinite(scalars["grad_norm"])
-        for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0) + torch.where(taken, value, 0.0)
-        self.steps += 1
-
-    def read(self) -> StepRecord:
-        """Looks at the device and starts anew.
-
-        Raises:
-            TrainingError: If too many steps in a row were not finite.
-        """
-        training, plan = self.training, self.training.plan
-        progress = training.progress
-        names = list(self.sums)
-        values = torch.stack(
-            [self.sums[name] for name in names] + [training.nonfinite_since, training.nonfinite_run]
-        )
-        *sums, since, run = _mean_over_processes(values, training.world).tolist()
-        progress.nonfinite_steps += int(since)
-        training.nonfinite_since.zero_()
-        if run >= plan.max_nonfinite:
-            raise TrainingError(
-                f"Loss or gradient were not finite in {run:.0f} steps in a row, up to step "
-                f"{progress.step}. "
-                "The last checkpoint is from before and finite. Lower optim.base_lr or set "
-                "optim.grad_clip=1."
-            )
-        now = time.monotonic()
-        elapsed = max(now - self.since, 1e-9)
-        counted = self.steps - since
-        scalars = {
-            name: total / counted if counted else math.nan
-            for name, total in zip(names, sums, strict=True)
-        }
-        scalars["lr"] = learning_rate(plan.schedule, progress.step - 1)
-        per_step = (now - self.started - self.idle_s) / (progress.step - self.first_step)
-        progress.replaced += len(self.replaced)
-        record = StepRecord(
-            step=progress.step,
-            epoch=progress.step / plan.steps_per_epoch,
-            scalars=scalars,
-            images_per_s=self.steps * plan.batch_size / elapsed,
-            data_wait=self.waited_s / elapsed,
-            seconds_left=per_step * (plan.num_steps - progress.step),
-            replaced=self.replaced,
-        )
-        self.restart()
-        return record

@@ -1,0 +1,57 @@
+"""How long a run is and how large its steps: what is asked for, and what the loop is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from maekit.errors import ConfigError
+from maekit.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Length of a run and size of its steps."""
+
+    epochs: int | None = None
+    """Times every picture is shown; chosen from their number and the machine if not given."""
+    batch_size: int | None = None
+    """Pictures in one optimiser step, over all processes; chosen from their number and the
+    machine if not given."""
+    micro_batch_size: int | None = None
+    """Most pictures in one forward pass of one process; gradients add up to `batch_size`. All
+    at once if not given."""
+    seed: int = 0
+    """Fixes initial weights, held-out pictures, order, crops and masks."""
+    log_every: int | None = None
+    """Steps between two lines of metrics.jsonl; about ten lines an epoch, at most 10 steps, if
+    not given."""
+    max_nonfinite: int = 20
+    """Steps in a row with a loss or gradient that is not finite, after which the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "micro_batch_size", "log_every", "max_nonfinite"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopPlan:
+    """Numbers of a run that the loop needs, every one final."""
+
+    num_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    micro_batches: list[int]
+    """Pictures of each forward pass of one process in a step."""
+    schedule: Schedule
+    grad_clip: float | None
+    precision: Literal["float32", "bfloat16", "float16"]
+    seed: int
+    log_every: int
+    max_nonfinite: int
+    eval_every: int
+    """Epochs between two evaluations, each followed by a checkpoint."""
+    save_every_steps: int | None
+    save_every_s: float
