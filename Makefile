@@ -18,7 +18,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest
 
 quick: $(VENV)/installed
-	$(BIN)/pytest -n 2 -m 'not slow and not gpu'
+	$(BIN)/pytest -m 'not slow and not gpu'
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

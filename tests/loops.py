@@ -1,7 +1,5 @@
 """The smallest run there is: one square, made-up batches, hooks that remember."""
 
-"""The loop on a network of one weight, where every number can be worked out."""
-
 import itertools
 
 import torch

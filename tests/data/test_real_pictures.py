@@ -15,6 +15,7 @@ from maekit.log import read_json_lines
 pytestmark = pytest.mark.shared_data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nasty", "geo", "medical"])
 def test_scan__every_file_is_used_or_named_within_two_seconds(name):
     folder = shared_data(name)
@@ -50,6 +51,7 @@ def test_pretrain__on_what_is_nasty(tmp_path, capsys):
     assert all(line["reason"] for line in skipped)
 
 
+@pytest.mark.slow
 def test_pretrain__on_an_array_of_grey_pictures(tmp_path):
     folder = shared_data("medical")
     result = maekit.pretrain(

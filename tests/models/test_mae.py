@@ -84,10 +84,10 @@ def test_base__has_the_references_number_of_tensors():
 @pytest.mark.parametrize(
     ("channels", "options"),
     [
-        (1, {}),
+        pytest.param(1, {}, marks=pytest.mark.slow),
         (3, {"class_token": False}),
-        (4, {"positions": "learned"}),
-        (13, {"positions": "sincos_1d"}),
+        pytest.param(4, {"positions": "learned"}, marks=pytest.mark.slow),
+        pytest.param(13, {"positions": "sincos_1d"}, marks=pytest.mark.slow),
     ],
 )
 def test_learning__eight_pictures(channels, options):

@@ -7,6 +7,7 @@ pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
 
 
+@pytest.mark.slow
 def test_cut_tiles__classes_and_a_split_in_space(tmp_path):
     cut_tiles(tmp_path)
     for name in PHOTOGRAPHS:

@@ -58,6 +58,7 @@ def test_pretrain__from_python_and_back(pictures, tmp_path):
     assert features.patches.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_pretrain__its_config_repeats_it(smoke, tmp_path):
     main(smoke)
     again = [
@@ -104,13 +105,14 @@ def test_plan__trains_nothing_and_says_much(smoke, tmp_path, capsys, monkeypatch
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_profile__trace_and_table(smoke, tmp_path):
     assert main([*smoke, "--profile", "3"]) == 0
     assert json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
     assert "aten::" in (tmp_path / "run" / "profile.txt").read_text()
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_data__messy_folder(tmp_path, workers):
     folder = write_messy_folder(tmp_path / "m")
     before = tree(folder)
@@ -186,6 +188,7 @@ def test_refusals__before_anything_is_written(smoke, tmp_path, capsys, changes, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 3])
 def test_data__a_handful_of_pictures_trains_or_says_why(tmp_path, number, capsys):
     folder = write_pictures(tmp_path / "few", number)

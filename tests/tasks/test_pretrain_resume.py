@@ -153,6 +153,7 @@ def test_resume__of_a_run_that_began_with_init_needs_no_init(finished, smoke, tm
     assert "cannot write to" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume__from_another_folder(smoke, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures.parent)
     assert main(["pretrain", pictures.name, *smoke[2:]]) == 0

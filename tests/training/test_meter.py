@@ -1,4 +1,4 @@
-"""The loop on a network of one weight, where every number can be worked out."""
+"""Means and speeds between two looks at the device."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The loop on a network of one weight, where every number can be worked out."""
+"""What of a run a checkpoint keeps."""
 
 import torch
 
