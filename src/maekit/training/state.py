@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from maekit.runtime import World
 from maekit.training.config import LoopPlan
 from maekit.training.objective import Objective
+
+# The newer name is not in torch 2.10, the older one is deprecated.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 
 @dataclass
@@ -47,8 +55,9 @@ class Training:
         forward: Any = objective
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
-            # Buffers are constants here, so nothing is sent with every forward pass.
-            forward = DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
+            # Any: the name of the option depends on torch. Buffers are constants here, so nothing is sent with every forward pass.
+            options: dict[str, Any] = {_SYNC_BUFFERS: False}
+            forward = DistributedDataParallel(objective, device_ids=ids, **options)
         self.no_sync: Callable[[], Any] = getattr(forward, "no_sync", contextlib.nullcontext)
         self.forward: Objective = torch.compile(forward) if compiled else forward
         # Kept on the device: to look at a number makes the host wait for it.
