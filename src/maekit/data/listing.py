@@ -208,10 +208,29 @@ def _list_file(path: Path) -> Listing:
         names = [row["path"] or "" for row in rows]
     else:
         names = [line.strip() for line in text.splitlines()]
+    return _of_names(path.parent, [name for name in names if name])
+
+
+def list_csv(path: Path, names: list[str]) -> tuple[Listing, list[int]]:
+    """Lists the files that a table names, a file that is named twice once.
+
+    Args:
+        path: The table, to whose folder the names are relative.
+        names: One a line.
+
+    Returns:
+        The listing, and for each of its rows the line it comes from.
+    """
+    listing = _of_names(path.parent, names)
+    lines = {name: line for line, name in reversed(list(enumerate(names)))}
+    return listing, [lines[name] for name in listing.paths]
+
+
+def _of_names(root: Path, names: list[str]) -> Listing:
     found = _Found()
-    for name in filter(None, names):
+    for name in names:
         try:
-            found.add(name, os.stat(path.parent / name), is_link=False)
+            found.add(name, os.stat(root / name), is_link=False)
         except OSError:
             found.add(name, None, is_link=False)  # the scan reports it as not found
-    return found.listing(path.parent, [])
+    return found.listing(root, [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -170,6 +170,13 @@ class ViT(nn.Module):
             )
         return self.encode(patchify(images, self.config.patch_size))
 
+    def layers(self, images: Float[Tensor, "b c height width"]) -> Iterator[Features]:
+        """Yields the tokens of whole images after each block, before the last norm."""
+        tokens = self._embed(patchify(images, self.config.patch_size), None)
+        for block in self.blocks:
+            tokens = block(tokens)
+            yield self._divide(tokens)
+
     def encode(
         self, patches: Float[Tensor, "b n ppc"], visible: Int[Tensor, "b k"] | None = None
     ) -> Features:
@@ -179,6 +186,14 @@ class ViT(nn.Module):
             patches: All patches of each image, as `patchify` cuts them.
             visible: Indices of the patches to show; their order is kept.
         """
+        tokens = self._embed(patches, visible)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self._divide(self.norm(tokens))
+
+    def _embed(
+        self, patches: Float[Tensor, "b n ppc"], visible: Int[Tensor, "b k"] | None
+    ) -> Float[Tensor, "b tokens d"]:
         positions = self.pos_embed[:, int(self.config.class_token) :]
         if visible is None:
             tokens = self.patch_embed(patches) + positions
@@ -188,9 +203,9 @@ class ViT(nn.Module):
         if self.config.class_token:
             cls = self.cls_token + self.pos_embed[:, :1]
             tokens = torch.cat([repeat(cls, "1 1 d -> b 1 d", b=len(tokens)), tokens], dim=1)
-        for block in self.blocks:
-            tokens = block(tokens)
-        tokens = self.norm(tokens)
+        return tokens
+
+    def _divide(self, tokens: Float[Tensor, "b tokens d"]) -> Features:
         if self.config.class_token:
             return Features(tokens[:, 0], tokens[:, 1:])
         return Features(None, tokens)

@@ -8,20 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from maekit.data.loader import BatchPlan
+from maekit.data.opening import Counting, most_common_channels, survey
 from maekit.data.survey import Survey
 from maekit.data.transforms import Preprocessing
 from maekit.masking import num_visible
 from maekit.models.mae import ModelConfig
 from maekit.pretraining.choices import Choice, Facts, choose
 from maekit.pretraining.config import PretrainConfig
-from maekit.pretraining.data import (
-    Counting,
-    Pictures,
-    channel_statistics,
-    most_common_channels,
-    split,
-    survey,
-)
+from maekit.pretraining.data import Pictures, channel_statistics, split
 from maekit.runtime import World, choose_precision, num_cores, usable_memory
 from maekit.training.config import LoopPlan
 from maekit.training.optim import scale_lr

@@ -14,11 +14,11 @@ import torch
 
 from maekit.config import Task, build, given_python
 from maekit.data.loader import DataConfig
+from maekit.data.opening import survey
 from maekit.data.sources import Source, Subset, check_outside, spread
 from maekit.data.survey import Survey, write_skips
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import ConfigError, DecodeError
-from maekit.pretraining.data import survey
 from maekit.pretraining.describe import describe_data
 from maekit.report.figures import draw_sheet
 from maekit.report.progress import counting

@@ -15,12 +15,12 @@ from maekit.analysis.neighbours import knn_classify
 from maekit.analysis.probes import accuracy, fit_linear_probe
 from maekit.config import Task, build, from_dict, given_python
 from maekit.data.loader import DataConfig
+from maekit.data.opening import survey
 from maekit.data.sources import Source
 from maekit.errors import DataError
 from maekit.features import FeatureTable, extract
 from maekit.models.mae import ModelConfig
 from maekit.models.vit import ViT
-from maekit.pretraining.data import survey
 from maekit.report.progress import counting, print_table
 from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_json
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +71,70 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Builds AdamW in its fused form, which can skip a step without the host looking."""
-    groups = parameter_groups(module, config.weight_decay)
+class LayerRate(NamedTuple):
+    """How a parameter of a classifier is tuned."""
+
+    lr_scale: float
+    """Its learning rate over that of the head."""
+    decays: bool
+    """Whether weight decay applies."""
+
+
+def layer_rate(name: str, parameter: Tensor, depth: int, layer_decay: float) -> LayerRate:
+    """Returns the rate of a parameter: the deeper in the encoder, the nearer to the head's.
+
+    Embeddings are layer 0, block i is layer i + 1, and norm and head come last. Position
+    embedding and class token have no weight decay, unlike in pre-training.
+
+    Args:
+        name: In the encoder, or of the head.
+        parameter: Its tensor.
+        depth: Blocks of the encoder.
+        layer_decay: Rate of a layer over that of the next, in (0, 1].
+
+    Source: Clark et al. 2020, "ELECTRA"; He et al. 2022, appendix A.1, "End-to-end fine-tuning".
+    """
+    leaf = name.removeprefix("encoder.")
+    layer = depth + 1
+    if leaf.startswith(("cls_token", "pos_embed", "patch_embed")):
+        layer = 0
+    elif leaf.startswith("blocks."):
+        layer = int(leaf.split(".")[1]) + 1
+    decays = is_decayed(leaf, parameter) and leaf not in ("cls_token", "pos_embed")
+    return LayerRate(layer_decay ** (depth + 1 - layer), decays)
+
+
+def layer_decay_groups(
+    module: nn.Module, weight_decay: float, depth: int, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Groups trainable parameters by learning rate and weight decay."""
+    groups: dict[LayerRate, dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            rate = layer_rate(name, parameter, depth, layer_decay)
+            group = groups.setdefault(
+                rate,
+                {
+                    "params": [],
+                    "weight_decay": weight_decay if rate.decays else 0.0,
+                    **rate._asdict(),
+                },
+            )
+            group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(
+    module: nn.Module, config: OptimConfig, groups: list[dict[str, Any]] | None = None
+) -> torch.optim.AdamW:
+    """Builds AdamW in its fused form, which can skip a step without the host looking.
+
+    Args:
+        module: Its trainable parameters are updated.
+        config: How.
+        groups: Their division; by weight decay alone if not given.
+    """
+    groups = groups or parameter_groups(module, config.weight_decay)
     # The rate is set before every step by the schedule; a forgotten one must not train.
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 
@@ -81,6 +142,6 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
     """Sets what the schedules prescribe for the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
         if group["decays"]:
             group["weight_decay"] = weight_decay

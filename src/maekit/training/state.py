@@ -55,7 +55,8 @@ class Training:
         forward: Any = objective
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
-            # Any: the name of the option depends on torch. Buffers are constants here, so nothing is sent with every forward pass.
+            # Buffers are constants here, so nothing is sent with every forward pass. (Any: mypy
+            # cannot know which option this is.)
             options: dict[str, Any] = {_SYNC_BUFFERS: False}
             forward = DistributedDataParallel(objective, device_ids=ids, **options)
         self.no_sync: Callable[[], Any] = getattr(forward, "no_sync", contextlib.nullcontext)
