@@ -1,11 +1,18 @@
+import json
+
 import pytest
 import torch
 
+from conftest import GOLDEN
 from maekit.errors import ConfigError
+from maekit.models.classifier import Classifier, HeadConfig
 from maekit.models.mae import MaskedAutoencoder, ModelConfig
+from maekit.models.vit import ViT, ViTConfig
 from maekit.training.optim import (
     OptimConfig,
     build_optimizer,
+    layer_decay_groups,
+    layer_rate,
     parameter_groups,
     scale_lr,
     set_rates,
@@ -59,3 +66,27 @@ def test_scale_lr__the_papers():
 def test_config__refuses(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         OptimConfig(**settings)
+
+
+def test_layer_rate__golden():
+    """The reference's groups for four blocks and a decay of 0.65."""
+    golden = json.loads((GOLDEN / "layer_decay_0.65_depth4.json").read_text())
+    assert len(golden) > 50
+    for name, expected in golden.items():
+        matrix = name.endswith("weight") and "norm" not in name
+        shape = (1, 1, 4) if name in ("cls_token", "pos_embed") else (4, 4) if matrix else (4,)
+        rate = layer_rate(f"encoder.{name}", torch.zeros(shape), depth=4, layer_decay=0.65)
+        assert rate.lr_scale == pytest.approx(expected["lr_scale"], rel=1e-12), name
+        assert (0.05 if rate.decays else 0.0) == expected["weight_decay"], name
+
+
+def test_layer_decay_groups__hold_every_parameter_once_and_set_their_rates():
+    vit = ViT(
+        ViTConfig(image_size=(8, 8), patch_size=4, in_channels=1, embed_dim=8, depth=2, num_heads=2)
+    )
+    model = Classifier(vit, HeadConfig(), num_classes=3, frozen=False)
+    groups = layer_decay_groups(model, 0.05, depth=2, layer_decay=0.5)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    optimizer = build_optimizer(model, OptimConfig(), groups)
+    set_rates(optimizer, 1.0, 0.1)
+    assert {group["lr"] for group in optimizer.param_groups} == {1.0, 0.5, 0.25, 0.125}

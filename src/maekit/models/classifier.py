@@ -59,7 +59,8 @@ class AttentivePool(nn.Module):
         weights = (patches @ self.queries.T * dim**-0.5).softmax(dim=1)
         values = rearrange(self.value(patches), "b n (q d) -> b q n d", q=len(self.queries))
         pooled = rearrange(weights, "b n q -> b q 1 n") @ values
-        return rearrange(pooled, "b q 1 d -> b (q d)")
+        joined: Tensor = rearrange(pooled, "b q 1 d -> b (q d)")
+        return joined
 
 
 class Head(nn.Module):

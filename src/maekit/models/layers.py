@@ -66,7 +66,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
         """Changes each token by itself."""
         return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]  # Module.__call__
 

@@ -203,7 +203,7 @@ class ViT(nn.Module):
         if self.config.class_token:
             cls = self.cls_token + self.pos_embed[:, :1]
             tokens = torch.cat([repeat(cls, "1 1 d -> b 1 d", b=len(tokens)), tokens], dim=1)
-        return tokens
+        return tokens  # type: ignore[no-any-return]  # Module.__call__
 
     def _divide(self, tokens: Float[Tensor, "b tokens d"]) -> Features:
         if self.config.class_token:
