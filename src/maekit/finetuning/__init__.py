@@ -1,0 +1,1 @@
+"""What `mae finetune` is made of."""
