@@ -34,7 +34,7 @@ def test_score_classification__as_scikit_learn(guesses):
         metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=range(7))
     )
     assert scores.log_loss == pytest.approx(
-        metrics.log_loss(labels, probabilities.double(), labels=range(7)), rel=1e-5
+        metrics.log_loss(labels, probabilities.numpy(), labels=range(7)), rel=1e-5
     )
     expected = metrics.confusion_matrix(labels, predicted)
     assert confusion(predicted, labels, 7).tolist() == expected.tolist()
