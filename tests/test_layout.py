@@ -20,6 +20,7 @@ ELSEWHERE = {
     "pretraining/config.py",
     "pretraining/build.py",
     "pretraining/describe.py",
+    "finetuning/run_folder.py",
 }
 
 

@@ -11,11 +11,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from maekit.checkpoint import load_classifier as load_classifier
     from maekit.checkpoint import load_encoder as load_encoder
     from maekit.checkpoint import load_mae as load_mae
     from maekit.errors import MaekitError as MaekitError
     from maekit.pretraining.config import PretrainConfig as PretrainConfig
     from maekit.tasks.check import check as check
+    from maekit.tasks.finetune import finetune as finetune
+    from maekit.tasks.predict import predict as predict
     from maekit.tasks.pretrain import pretrain as pretrain
     from maekit.tasks.probe import probe as probe
     from maekit.tasks.reconstruct import reconstruct as reconstruct
@@ -27,8 +30,11 @@ _PUBLIC = {
     "MaekitError": "maekit.errors",
     "PretrainConfig": "maekit.pretraining.config",
     "check": "maekit.tasks.check",
+    "finetune": "maekit.tasks.finetune",
+    "load_classifier": "maekit.checkpoint",
     "load_encoder": "maekit.checkpoint",
     "load_mae": "maekit.checkpoint",
+    "predict": "maekit.tasks.predict",
     "pretrain": "maekit.tasks.pretrain",
     "probe": "maekit.tasks.probe",
     "reconstruct": "maekit.tasks.reconstruct",

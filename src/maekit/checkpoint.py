@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from maekit.config import from_dict
 from maekit.data.transforms import Preprocessing, Preprocessor
 from maekit.errors import CheckpointError, TrainingError, explain_write
+from maekit.models.classifier import Classifier, HeadConfig, probabilities
 from maekit.models.mae import MaskedAutoencoder, ModelConfig
 from maekit.models.vit import ViT
 from maekit.runtime import replace_file
@@ -165,6 +167,60 @@ def build_encoder(state: Mapping[str, Any]) -> ViT:
     load_weights(encoder, state["encoder"], "encoder")
     encoder.preprocess = Preprocessor(preprocessing_of(state))
     return encoder.eval()
+
+
+class Recogniser:
+    """A classifier with its preprocessing: pictures in, classes out."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        preprocess: Preprocessor,
+        classes: list[str],
+        config: dict[str, Any],
+    ) -> None:
+        self.model, self.preprocess, self.classes, self.config = model, preprocess, classes, config
+
+    @torch.no_grad()
+    def __call__(self, pictures: object) -> Float[Tensor, "b classes"]:
+        """Returns the probability of each class for one picture or several.
+
+        Args:
+            pictures: As `Preprocessor` takes them: paths, PIL images or arrays.
+        """
+        return probabilities(self.model(self.preprocess(pictures)))
+
+
+def load_classifier(path: str | Path) -> Recogniser:
+    """Loads a classifier from the checkpoint or run folder of a fine-tuning (its best checkpoint).
+
+    Returns:
+        A callable from pictures to probabilities, in the order of its `classes`.
+
+    Raises:
+        CheckpointError: If there is no complete classifier.
+    """
+    place = Path(path)
+    best = place / "checkpoints" / "best.pt"
+    found = best if best.is_file() else find(place)
+    return build_classifier(load(found), found)
+
+
+def build_classifier(state: Mapping[str, Any], path: Path) -> Recogniser:
+    """Builds the classifier of a checkpoint that was read from `path`.
+
+    Raises:
+        CheckpointError: If it is none or not complete.
+    """
+    if "classes" not in state or "head" not in state:
+        raise CheckpointError(
+            f"{path} holds no classifier; make one with mae finetune FOLDER --init {path}."
+        )
+    config, classes = state["config"], list(state["classes"])
+    head = from_dict(HeadConfig, config["head"], "checkpoint")
+    model = Classifier(build_encoder(state), head, len(classes), config["mode"] == "frozen")
+    load_weights(model.head, state["head"], "head")
+    return Recogniser(model.eval(), Preprocessor(preprocessing_of(state)), classes, config)
 
 
 def load_mae(path: str | Path) -> MaskedAutoencoder:

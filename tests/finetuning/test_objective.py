@@ -33,7 +33,8 @@ def test_objective__cached_and_uncached_agree(kind):
         ).total
         for held in (None, cache)
     ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    one, two = (loss.item() for loss in losses)
+    assert one == pytest.approx(two, rel=1e-6)
 
 
 def test_objective__mixes_and_weights():

@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 
 from maekit.errors import TrainingError
-from maekit.report.figures import draw_loss, draw_panels, draw_sheet, to_display
+from maekit.report.figures import (
+    draw_confusion,
+    draw_curve,
+    draw_loss,
+    draw_panels,
+    draw_sheet,
+    to_display,
+)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
@@ -58,3 +65,12 @@ def test_draw__a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="Cannot write"):
         draw_loss(tmp_path / "file" / "x.png", [], {"one": 1.0, "two": 0.5})
+
+
+def test_draw_confusion_and_curve__write_pictures(tmp_path):
+    counts = torch.tensor([[3, 1], [0, 0]])
+    draw_confusion(tmp_path / "c.png", counts, ["a$b$", "c"], "title")
+    draw_curve(tmp_path / "e.png", [{"epoch": 1, "x": 0.5}, {"epoch": 2}], {"x": "name"})
+    for name in ("c.png", "e.png"):
+        with Image.open(tmp_path / name) as image:
+            assert np.asarray(image.convert("L")).std() > 5

@@ -97,7 +97,8 @@ class RunFolder:
             "data_wait": record.data_wait,
             "seconds_left": record.seconds_left,
         }
-        self.display.update(record.step, record.epoch, record.scalars["loss"], share, speed)
+        shown = f"loss {record.scalars['loss']:.4f}  explained {share:.1%}"
+        self.display.update(record.step, record.epoch, shown, speed)
         self._write(record.step, record.epoch, {**record.scalars, "explained": share, **speed})
 
     def _write(self, step: int, epoch: float, scalars: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -159,6 +159,61 @@ def draw_loss(
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+    _write(figure, path)
+
+
+def draw_curve(path: Path, records: Sequence[Mapping[str, Any]], shares: Mapping[str, str]) -> None:
+    """Draws shares in [0, 1] over epochs.
+
+    Args:
+        path: PNG to write.
+        records: Lines of metrics.jsonl.
+        shares: Key of the records → its name in the picture.
+    """
+    figure = Figure(figsize=(7.2, 4.0))
+    axis = figure.add_axes((0.09, 0.12, 0.89, 0.85))
+    for key, name in shares.items():
+        points = [(record["epoch"], record[key]) for record in records if key in record]
+        if points:
+            axis.plot(*zip(*points, strict=True), "o-", label=name, linewidth=1.2, markersize=3)
+    axis.set_xlabel("epoch")
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    _write(figure, path)
+
+
+def draw_confusion(
+    path: Path, counts: Int[Tensor, "classes classes"], names: Sequence[str], title: str
+) -> None:
+    """Draws which classes are taken for which: rows are true, columns predicted.
+
+    Args:
+        path: PNG to write.
+        counts: Pictures; colours show each row's shares.
+        names: Of the classes.
+        title: Stands above.
+    """
+    number = len(names)
+    side = min(14.0, max(4.0, 0.32 * number + 1.5))
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axis = figure.subplots()
+    shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp_min(1)
+    image = axis.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
+    plain = [name.replace("$", r"\$") for name in names]
+    axis.set_xticks(range(number), plain, rotation=90, fontsize=7)
+    axis.set_yticks(range(number), plain, fontsize=7)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title(title, fontsize=10)
+    if number <= 25:  # more numbers are no longer legible
+        for row, column in counts.nonzero().tolist():
+            dark = bool(shares[row, column] > 0.5)
+            axis.text(
+                column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=6,
+                color="white" if dark else "black",
+            )  # fmt: skip
+    figure.colorbar(image, label="share of the true class")
     _write(figure, path)
 
 

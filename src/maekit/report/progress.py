@@ -65,22 +65,18 @@ class TrainDisplay:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(
-        self, step: int, epoch: float, loss: float, explained: float, speed: Mapping[str, float]
-    ) -> None:
+    def update(self, step: int, epoch: float, shown: str, speed: Mapping[str, float]) -> None:
         """Shows the newest numbers.
 
         Args:
             step: Steps taken.
             epoch: Epochs, fractional.
-            loss: Training loss.
-            explained: Share of the variance explained.
+            shown: Losses and the like, in words.
             speed: `images_per_s`, `data_wait` (share of the time) and `seconds_left`.
         """
         text = (
             f"epoch {min(int(epoch) + 1, self.num_epochs)}/{self.num_epochs}  step "
-            f"{step}/{self.num_steps}  "
-            f"loss {loss:.4f}  explained {explained:.1%}"
+            f"{step}/{self.num_steps}  {shown}"
         )
         pace = (
             f"{speed['images_per_s']:.0f} images/s  {duration(speed['seconds_left'])} left  "

@@ -9,5 +9,7 @@ TASKS = {
     "check": "Scans a folder of pictures and says what is usable, what is not, and why.",
     "probe": "Measures an encoder on labelled folders: k-NN and linear probe, beside the "
     "untrained one.",
+    "finetune": "Turns a pre-trained encoder into a classifier of labelled folders.",
+    "predict": "Names the class of every picture of a folder, with its probability.",
     "demo": "Runs the main job on photographs that come with scikit-image: about three minutes.",
 }

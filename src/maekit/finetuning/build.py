@@ -1,0 +1,218 @@
+"""From settings and labelled data to a classifier, its batches, and its guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maekit import checkpoint
+from maekit.config import from_dict
+from maekit.data.labelled import Labelled, LabelledData
+from maekit.data.loader import Batch, BatchPlan, StepSampler, Views, build_loader, in_order
+from maekit.data.scan_pool import Progress
+from maekit.data.sources import Source
+from maekit.data.transforms import EvalTransform, Normalise, Preprocessing
+from maekit.finetuning.config import FinetuneConfig
+from maekit.finetuning.objective import FinetuneObjective, class_weights, index_batches
+from maekit.finetuning.transforms import FinetuneTransform
+from maekit.models.classifier import Classifier, probabilities
+from maekit.models.mae import ModelConfig
+from maekit.models.vit import ViT
+from maekit.runtime import World, mix, num_cores
+from maekit.training.config import LoopPlan
+from maekit.training.optim import build_optimizer, layer_decay_groups, scale_lr
+from maekit.training.schedule import plan_schedule
+from maekit.training.state import Training
+
+# Tells the seed of the initial weights from the other uses of the seed.
+_WEIGHTS = 5
+# Tokens that are kept in memory instead of being computed again.
+_MOST_CACHED_BYTES = 4 << 30
+_EVAL_BATCH = 64
+
+
+def build_classifier(
+    config: FinetuneConfig, state: dict[str, Any], num_classes: int, random: bool = False
+) -> tuple[Classifier, str]:
+    """Builds the classifier with its initial weights; says which.
+
+    Raises:
+        CheckpointError: If the encoder of the checkpoint is not complete.
+    """
+    torch.manual_seed(mix(config.train.seed, _WEIGHTS))
+    shape = from_dict(ModelConfig, state["model"], "checkpoint").encoder()
+    encoder = ViT(type(shape)(**{**vars(shape), "drop_path": config.augment.drop_path or 0.0}))
+    loaded = "random"
+    if config.mode != "scratch" and not random:
+        loaded = checkpoint.load_weights(encoder, state["encoder"], "encoder")
+    classifier = Classifier(encoder, config.head, num_classes, config.frozen)
+    if config.mode == "partial":
+        encoder.requires_grad_(requires_grad=False)
+        for block in encoder.blocks[-config.tune_blocks :]:
+            block.requires_grad_()
+    elif not config.frozen and "pos_embed" in dict(encoder.named_buffers()):
+        # Positions are tuned too, as in the reference.
+        positions = encoder.pos_embed.clone()
+        del encoder.pos_embed
+        encoder.register_parameter("pos_embed", torch.nn.Parameter(positions))
+    return classifier, loaded
+
+
+def build_training(
+    config: FinetuneConfig,
+    classifier: Classifier,
+    data: LabelledData,
+    preprocessing: Preprocessing,
+    world: World,
+    cache: Float[Tensor, "n k d"] | None,
+) -> Training:
+    """Builds objective, optimiser and the loop's plan."""
+    labels = torch.from_numpy(data.train.labels)
+    weights = class_weights(labels, len(data.classes)) if config.class_weights else None
+    objective = FinetuneObjective(
+        classifier,
+        Normalise(preprocessing),
+        labels,
+        config.augment,
+        None if weights is None else weights.to(world.device),
+        cache,
+    ).to(world.device)
+    depth = classifier.encoder.config.depth
+    groups = layer_decay_groups(
+        classifier, config.optim.weight_decay, depth, 1.0 if config.frozen else config.layer_decay
+    )
+    optimizer = build_optimizer(classifier, config.optim, groups)
+    return Training(
+        objective, optimizer, plan_loop(config, len(labels), world), world, config.runtime.compile
+    )
+
+
+def plan_loop(config: FinetuneConfig, num_images: int, world: World) -> LoopPlan:
+    """Turns the settings into the numbers the loop needs.
+
+    Raises:
+        ConfigError: If the schedule does not fit the length of the run.
+    """
+    chosen = config.train
+    assert chosen.epochs is not None
+    assert chosen.batch_size is not None
+    assert chosen.log_every is not None
+    assert config.optim.base_lr is not None
+    batches = _batch_plan(config)
+    per_epoch = batches.steps_per_epoch(num_images)
+    num_steps = chosen.epochs * per_epoch
+    lr = scale_lr(config.optim.base_lr, chosen.batch_size)
+    return LoopPlan(
+        num_steps=num_steps,
+        steps_per_epoch=per_epoch,
+        batch_size=chosen.batch_size,
+        micro_batches=batches.micro_batches(world.size),
+        schedule=plan_schedule(
+            config.schedule, lr, config.optim.weight_decay, num_steps, per_epoch
+        ),
+        grad_clip=config.optim.grad_clip,
+        precision=config.runtime.precision or "float32",
+        seed=chosen.seed,
+        log_every=chosen.log_every,
+        max_nonfinite=chosen.max_nonfinite,
+        eval_every=max(1, chosen.epochs // 50),
+        save_every_steps=None,
+        save_every_s=600.0,
+    )
+
+
+def _batch_plan(config: FinetuneConfig) -> BatchPlan:
+    size = config.train.batch_size or 1
+    return BatchPlan(size, config.train.micro_batch_size or size)
+
+
+def train_batches(
+    config: FinetuneConfig,
+    train: Labelled,
+    preprocessing: Preprocessing,
+    plan: LoopPlan,
+    first_step: int,
+    cached: bool,
+) -> Iterator[Batch]:
+    """Yields batches from a step to the end; of indices alone where tokens are cached."""
+    steps = range(first_step, plan.num_steps)
+    sampler = StepSampler(len(train), _batch_plan(config), plan.seed, steps)
+    if cached:
+        return index_batches(sampler)
+    transform = (
+        FinetuneTransform(preprocessing.image_size, config.augment)
+        if config.augment.changes_pictures
+        else EvalTransform(preprocessing.image_size)
+    )
+    views = Views(train.source, transform, preprocessing.in_channels, 1, plan.seed)
+    return iter(build_loader(views, sampler, _workers(config)))
+
+
+def _workers(config: FinetuneConfig) -> int:
+    given = config.data.num_workers
+    return num_cores() - 1 if given is None else given
+
+
+def cache_tokens(
+    config: FinetuneConfig,
+    classifier: Classifier,
+    source: Source,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    progress: Progress,
+) -> Float[Tensor, "n k d"] | None:
+    """Computes once what the head takes; None where pictures change or memory does not suffice."""
+    if not config.frozen or config.augment.changes_pictures:
+        return None
+    shape = classifier.encoder.config
+    tokens = shape.grid.num_patches if config.head.kind == "attentive" else 1
+    if len(source) * tokens * shape.embed_dim * 4 > _MOST_CACHED_BYTES:
+        return None
+    return _over_source(
+        config, classifier.select, classifier, source, preprocessing, device, progress
+    )
+
+
+def predict_source(
+    config: FinetuneConfig,
+    classifier: Classifier,
+    source: Source,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    progress: Progress,
+) -> Float[Tensor, "n classes"]:
+    """Returns the probability of each class for whole pictures, in order, on the CPU."""
+
+    def guess(images: Tensor) -> Tensor:
+        return probabilities(classifier(images))
+
+    return _over_source(config, guess, classifier, source, preprocessing, device, progress)
+
+
+@torch.no_grad()
+def _over_source(
+    config: FinetuneConfig,
+    function: Any,  # from normalised images to a tensor of one row each
+    classifier: Classifier,
+    source: Source,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    progress: Progress,
+) -> Tensor:
+    was_training = classifier.training
+    classifier.eval()
+    views = Views(
+        source, EvalTransform(preprocessing.image_size), preprocessing.in_channels, 1, seed=0
+    )
+    normalise = Normalise(preprocessing).to(device)
+    parts, done = [], 0
+    for batch in build_loader(views, in_order(len(source), _EVAL_BATCH), _workers(config)):
+        parts.append(function(normalise(batch.images.to(device))).float().cpu())
+        done += len(batch.indices)
+        progress(done, len(source))
+    classifier.train(was_training)
+    return torch.cat(parts)

@@ -1,0 +1,105 @@
+"""What a fine-tuning leaves behind, written while it trains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maekit.config import to_dict
+from maekit.data.sources import Source
+from maekit.data.survey import Skip
+from maekit.data.transforms import Preprocessing
+from maekit.finetuning.config import FinetuneConfig
+from maekit.log import JsonLines, read_json_lines
+from maekit.models.classifier import Classifier
+from maekit.report.figures import draw_curve
+from maekit.report.progress import TrainDisplay
+from maekit.training.meter import StepRecord
+
+logger = logging.getLogger(__name__)
+
+
+class FinetuneFolder:
+    """The hooks of a fine-tuning: numbers, the score that chooses, what a checkpoint holds."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: FinetuneConfig,
+        classifier: Classifier,
+        described: dict[str, Any],
+        train_names: Source,
+        display: TrainDisplay,
+        guess: Callable[[], Float[Tensor, "n classes"]],
+        labels: Int[Tensor, " n"],
+        steps_per_epoch: int,
+    ) -> None:
+        self.folder, self.config, self.classifier = folder, config, classifier
+        self.described = described
+        """What a checkpoint says besides weights: model, preprocessing, classes, fingerprint."""
+        self.train_names, self.display = train_names, display
+        self.guess, self.labels, self.steps_per_epoch = guess, labels, steps_per_epoch
+        self.metrics = JsonLines(folder / "metrics.jsonl")
+        self.skipped = JsonLines(folder / "skipped.jsonl")
+
+    def on_record(self, record: StepRecord) -> None:
+        """Shows and writes numbers of the training."""
+        for index, reason in record.replaced:
+            name = self.train_names.name(index)
+            logger.warning("%s can no longer be read (%s); the next stands in.", name, reason)
+            self.skipped.write(Skip(name, reason)._asdict() | {"step": record.step})
+        speed = {
+            "images_per_s": record.images_per_s,
+            "data_wait": record.data_wait,
+            "seconds_left": record.seconds_left,
+        }
+        self.display.update(record.step, record.epoch, f"loss {record.scalars['loss']:.4f}", speed)
+        self.metrics.write({"step": record.step, "epoch": record.epoch, **record.scalars, **speed})
+
+    def on_epoch(self, epoch: int) -> float:
+        """Measures the pictures that are held out to choose by; less is better."""
+        guessed = self.guess()
+        top1 = float((guessed.argmax(dim=1) == self.labels).double().mean())
+        loss = float(F.nll_loss(guessed.double().clamp_min(1e-12).log(), self.labels))
+        step = epoch * self.steps_per_epoch
+        self.metrics.write({"step": step, "epoch": epoch, "val_top1": top1, "val_loss": loss})
+        # Accuracy chooses; among equals, the one that is surer of the truth.
+        return (1.0 - top1) + 1e-4 * loss / (1.0 + loss)
+
+    def draw(self) -> None:
+        """Draws the learning curve."""
+        draw_curve(
+            self.folder / "learning_curve.png",
+            read_json_lines(self.metrics.path),
+            {"val_top1": "top-1 on the pictures held out to choose by"},
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Returns weights, settings, preprocessing and classes."""
+        return {
+            "kind": "finetune",
+            "encoder": self.classifier.encoder.state_dict(),
+            "head": self.classifier.head.state_dict(),
+            "config": to_dict(self.config),
+            "torch": str(torch.__version__),
+            **self.described,
+        }
+
+
+def described(
+    model: dict[str, Any], preprocessing: Preprocessing, classes: list[str], fingerprint: str
+) -> dict[str, Any]:
+    """Returns what a checkpoint says of a classifier besides its weights and settings."""
+    return {
+        "model": model,
+        "preprocessing": to_dict(preprocessing),
+        "classes": classes,
+        "data_fingerprint": fingerprint,
+    }

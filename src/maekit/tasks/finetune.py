@@ -1,0 +1,391 @@
+"""Turns a pre-trained encoder into a classifier of labelled folders."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maekit import checkpoint
+from maekit.analysis.classification import ClassificationScores, confusion, score_classification
+from maekit.config import Given, Task, build, changed, flatten, given_python, read_yaml, to_yaml
+from maekit.data.labelled import LabelledData, load_labelled
+from maekit.data.sources import check_outside
+from maekit.data.survey import write_skips
+from maekit.data.transforms import EvalTransform, to_tensor, to_unit
+from maekit.errors import CheckpointError, ConfigError, DataError, DecodeError
+from maekit.finetuning.build import (
+    build_classifier,
+    build_training,
+    cache_tokens,
+    predict_source,
+    train_batches,
+)
+from maekit.finetuning.config import SAFE_TO_CHANGE, FinetuneConfig, Mode, choose
+from maekit.finetuning.run_folder import FinetuneFolder, described
+from maekit.log import JsonLines, add_log_file, remove_log_file
+from maekit.models.classifier import Classifier, probabilities
+from maekit.report.figures import draw_confusion, draw_sheet
+from maekit.report.progress import TrainDisplay, counting, duration
+from maekit.runtime import (
+    World,
+    choose_device,
+    choose_precision,
+    process_group,
+    write_json,
+    write_text,
+)
+from maekit.training.keeper import Keeper
+from maekit.training.loop import train
+
+logger = logging.getLogger(__name__)
+_MISTAKES = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """What a fine-tuning came to; result.json holds the same."""
+
+    out: str
+    """Folder of the run."""
+    checkpoint: str
+    """The checkpoint that was chosen, for `load_classifier`."""
+    classes: list[str]
+    num_train: int
+    num_val: int
+    test: ClassificationScores
+    """On pictures that chose nothing."""
+    val_top1: float
+    """Of the checkpoint that was chosen, on the pictures that chose it."""
+    baseline_top1: float | None
+    """Top-1 on the test of the same, trained from random weights; None if that was not asked."""
+    chance: float
+    """Top-1 of always naming the test's most frequent class."""
+    loaded: str
+    """Which weights it started from."""
+    leaked: int
+    """Test pictures that are equal, byte for byte, to one used for training or choosing."""
+    protocol: str
+    seconds: float
+
+
+def finetune(config: FinetuneConfig | None = None, /, **given: object) -> FinetuneResult:
+    """Trains a classifier on a pre-trained encoder.
+
+    Args:
+        config: All settings, or none.
+        given: Settings by name instead, e.g. `dir="labelled", init="runs/a", mode="full"`.
+
+    Raises:
+        MaekitError: If settings, pictures or checkpoint do not allow the run.
+    """
+    return run(config or load_config(given_python(given, FinetuneConfig)))
+
+
+def load_config(given: dict[str, Given]) -> FinetuneConfig:
+    """Builds the settings, over those of a resumed run or of the encoder's checkpoint.
+
+    Raises:
+        ConfigError: If one is wrong, contradicts the checkpoint, or would change a resumed run.
+        CheckpointError: If there is no run or checkpoint to take settings from.
+    """
+    if "resume" in given and given["resume"].value is not None:
+        return _resumed_config(Path(str(given["resume"].value)), given)
+    if "init" in given and given["init"].value is not None:
+        state = checkpoint.load(checkpoint.find(Path(str(given["init"].value)).expanduser()))
+        origin = str(given["init"].value)
+        stored = dict(flatten({"model": state["model"]}, FinetuneConfig))
+        behind = {name: Given(value, origin) for name, value in stored.items()}
+        config = build(FinetuneConfig, {**given, **behind})
+        asked = build(FinetuneConfig, {**behind, **given})
+        for name, (has, wanted) in changed(config, asked).items():
+            raise ConfigError(
+                f"{name} is {wanted} ({given[name].origin}), but the encoder in {origin} has "
+                f"{has}; leave it away, or use another checkpoint."
+            )
+        return config
+    return build(FinetuneConfig, given)
+
+
+def _resumed_config(folder: Path, given: dict[str, Given]) -> FinetuneConfig:
+    saved = folder / "config.yaml"
+    if not saved.is_file():
+        raise CheckpointError(f"{folder} is no run folder (it has no config.yaml).")
+    anew = {"runtime.device": Given(None, "--resume")}
+    behind = read_yaml(saved, FinetuneConfig) | anew
+    old = build(FinetuneConfig, behind)
+    new = build(FinetuneConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
+    differing = [name for name in changed(old, new) if not name.startswith(SAFE_TO_CHANGE)]
+    if differing:
+        raise ConfigError(
+            f"{folder} cannot go on with settings that change its result: {', '.join(differing)}."
+        )
+    return new
+
+
+def run(config: FinetuneConfig) -> FinetuneResult:
+    """Trains, chooses, tests, and the same from random weights where asked."""
+    started = time.monotonic()
+    device = choose_device(config.runtime)
+    config = replace(
+        config,
+        data=replace(config.data, dir=config.data.dir.absolute()),
+        init=None if config.init is None else config.init.absolute(),
+        out=config.out or Path("runs") / f"finetune-{datetime.now():%Y-%m-%d-%H%M%S}",
+    )
+    assert config.out is not None
+    check_outside(config.out, config.data.dir)
+    if config.resume is None and (config.out / "config.yaml").exists():
+        raise ConfigError(
+            f"{config.out} holds a run already. Go on with it by --resume {config.out}, or choose "
+            "another --out."
+        )
+    state = _encoder_state(config)
+    preprocessing = checkpoint.preprocessing_of(state)
+    data = load_labelled(config.data, preprocessing.in_channels, config.train.seed, counting)
+    config = choose(config, len(data.train), preprocessing.in_channels)
+    precision = choose_precision(config.runtime, device)
+    runtime = replace(
+        config.runtime, device="cuda" if device == "cuda" else "cpu", precision=precision
+    )
+    config = replace(config, runtime=runtime)
+    with process_group(device) as world:
+        return _run(config, state, data, world, started)
+
+
+def _encoder_state(config: FinetuneConfig) -> dict[str, Any]:
+    """Reads the encoder: of `init`, or where that is gone, of the run that goes on."""
+    if config.resume is not None:
+        return Keeper(config.resume / "checkpoints", 2).newest()
+    assert config.init is not None
+    return checkpoint.load(checkpoint.find(config.init))
+
+
+def _run(
+    config: FinetuneConfig,
+    state: dict[str, Any],
+    data: LabelledData,
+    world: World,
+    started: float,
+) -> FinetuneResult:
+    assert config.out is not None
+    out = config.out
+    out.mkdir(parents=True, exist_ok=True)
+    handler = add_log_file(out / "log.txt")
+    try:
+        if config.resume is None:
+            write_text(out / "config.yaml", to_yaml(config))
+            skips = itertools.chain.from_iterable(found.skips for found in data.surveys)
+            write_skips(out / "skipped.jsonl", skips)
+        _say(config, data)
+        fitted = _fit(config, state, data, world, out)
+        baseline = None
+        if config.baseline and config.mode != "scratch":
+            logger.info("The same from random weights:")
+            baseline = _fit(
+                _untrained(config, out), state, data, world, out / "baseline", random=True
+            )
+        labels = torch.from_numpy(data.test.labels)
+        result = FinetuneResult(
+            out=str(out),
+            checkpoint=str(out / "checkpoints" / "best.pt"),
+            classes=data.classes,
+            num_train=len(data.train),
+            num_val=len(data.val),
+            test=score_classification(fitted.guessed, labels, data.classes, config.train.seed),
+            val_top1=fitted.val_top1,
+            baseline_top1=None if baseline is None else _top1(baseline.guessed, labels),
+            chance=float(labels.bincount().max()) / len(labels),
+            loaded=fitted.loaded,
+            leaked=data.leaked,
+            protocol=_protocol(config, data),
+            seconds=round(time.monotonic() - started, 1),
+        )
+        write_json(out / "result.json", asdict(result))
+        _draw(out, result, fitted.guessed, data)
+        _conclude(result)
+        return result
+    finally:
+        remove_log_file(handler)
+
+
+def _untrained(config: FinetuneConfig, out: Path) -> FinetuneConfig:
+    """The same with random weights: under a frozen head the encoder stays random."""
+    folder = out / "baseline"
+    resumes = config.resume is not None and (folder / "checkpoints" / "last.pt").exists()
+    mode: Mode = "frozen" if config.frozen else "scratch"
+    return replace(
+        config, mode=mode, init=None if resumes else config.init, out=folder,
+        resume=folder if resumes else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    guessed: Tensor
+    val_top1: float
+    loaded: str
+
+
+def _fit(
+    config: FinetuneConfig,
+    state: dict[str, Any],
+    data: LabelledData,
+    world: World,
+    out: Path,
+    random: bool = False,
+) -> _Fitted:
+    """Trains one classifier in its folder; returns its guesses on the test."""
+    preprocessing = checkpoint.preprocessing_of(state)
+    classifier, loaded = build_classifier(config, state, len(data.classes), random)
+    logger.info("Weights: %s", loaded)
+    classifier.to(world.device)
+    fingerprint = "+".join(found.fingerprint() for found in data.surveys)
+
+    def tokens(source: Any, what: str) -> Tensor | None:
+        with counting(f"Features of {what}") as progress:
+            return cache_tokens(config, classifier, source, preprocessing, world.device, progress)
+
+    cache = tokens(data.train.source, "training")
+    val_tokens = None if cache is None else tokens(data.val.source, "validation")
+    training = build_training(config, classifier, data, preprocessing, world, cache)
+    keeper = Keeper(out / "checkpoints", 2)
+    if config.resume is not None:
+        saved = keeper.newest()
+        if saved["data_fingerprint"] != fingerprint or saved["classes"] != data.classes:
+            raise DataError(
+                f"The pictures in {config.data.dir} are not those the run began with; bring them "
+                "back, or start a new run."
+            )
+        _load_weights(classifier, saved)
+        training.load_state(saved)
+        JsonLines(out / "metrics.jsonl").keep(training.progress.step)
+
+    def guess() -> Tensor:
+        if val_tokens is None:
+            return predict_source(
+                config, classifier, data.val.source, preprocessing, world.device, _silent
+            )
+        classifier.eval()
+        with torch.no_grad():
+            guessed = probabilities(classifier.head(val_tokens.to(world.device))).cpu()
+        classifier.train()
+        return guessed
+
+    plan = training.plan
+    display = TrainDisplay(plan.num_steps, config.train.epochs or 0, training.progress.step)
+    hooks = FinetuneFolder(
+        out, config, classifier,
+        described(state["model"], preprocessing, data.classes, fingerprint),
+        data.train.source, display, guess, torch.from_numpy(data.val.labels), plan.steps_per_epoch,
+    )  # fmt: skip
+    batches = train_batches(
+        config, data.train, preprocessing, plan, training.progress.step, cache is not None
+    )
+    classifier.train()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(display)
+        train(training, batches, hooks, keeper)
+    _load_weights(classifier, checkpoint.load(out / "checkpoints" / "best.pt"))
+    hooks.draw()
+    val_top1 = _top1(guess(), hooks.labels)
+    with counting("Testing") as progress:
+        guessed = predict_source(
+            config, classifier, data.test.source, preprocessing, world.device, progress
+        )
+    return _Fitted(guessed, val_top1, loaded)
+
+
+def _silent(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def _load_weights(classifier: Classifier, saved: dict[str, Any]) -> None:
+    checkpoint.load_weights(classifier.encoder, saved["encoder"], "encoder")
+    checkpoint.load_weights(classifier.head, saved["head"], "head")
+
+
+def _top1(guessed: Tensor, labels: Tensor) -> float:
+    return float((guessed.argmax(dim=1) == labels).double().mean())
+
+
+def _say(config: FinetuneConfig, data: LabelledData) -> None:
+    logger.info(
+        "%d classes; %d pictures to train on, %d to choose by, %d to test.",
+        len(data.classes), len(data.train), len(data.val), len(data.test),
+    )  # fmt: skip
+    skipped = sum(len(found.reasons) for found in data.surveys)
+    if skipped:
+        logger.warning("%d pictures cannot be used; see skipped.jsonl.", skipped)
+    for note in data.notes:
+        logger.warning("Note: %s.", note)
+    logger.info("%s; to %s", _protocol(config, data), config.out)
+
+
+def _protocol(config: FinetuneConfig, data: LabelledData) -> str:
+    tuned = {"partial": f", last {config.tune_blocks} blocks", "frozen": ""}.get(config.mode, "")
+    layer = f"block {config.head.layer}" if config.head.layer else "the last block"
+    head = config.head.kind + ("" if config.head.kind == "attentive" else f" on {config.head.pool}")
+    decay = "" if config.frozen else f", layer decay {config.layer_decay}"
+    return (
+        f"{config.mode}{tuned}; head: {head} of {layer}; {config.train.epochs} epochs of "
+        f"{len(data.train)} pictures in batches of {config.train.batch_size}; AdamW, base_lr "
+        f"{config.optim.base_lr}, weight decay {config.optim.weight_decay}{decay}; mixup "
+        f"{config.augment.mixup}, cutmix {config.augment.cutmix}, label smoothing "
+        f"{config.augment.label_smoothing}, RandAugment {config.augment.randaugment}, erasing "
+        f"{config.augment.erase}, drop path {config.augment.drop_path}; checkpoint chosen by "
+        f"top-1 on {len(data.val)} held-out training pictures; seed {config.train.seed}"
+    )
+
+
+def _draw(out: Path, result: FinetuneResult, guessed: Tensor, data: LabelledData) -> None:
+    """Writes the table of classes, the confusion matrix and the surest mistakes."""
+    table = io.StringIO()
+    rows = [asdict(scores) for scores in result.test.per_class]
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out / "per_class.csv", table.getvalue())
+    labels, predicted = torch.from_numpy(data.test.labels), guessed.argmax(dim=1)
+    counts = confusion(predicted, labels, len(data.classes))
+    draw_confusion(
+        out / "confusion.png", counts, data.classes,
+        f"Test: top-1 {result.test.top1:.1%} of {result.test.num_images} pictures",
+    )  # fmt: skip
+    wrong = (predicted != labels).nonzero().flatten()
+    surest = wrong[guessed[wrong].amax(dim=1).argsort(descending=True)][:_MISTAKES].tolist()
+    shown: dict[str, Tensor] = {}
+    for number, row in enumerate(surest, start=1):
+        with contextlib.suppress(DecodeError):  # changed since the scan
+            pixels = data.test.source.read(row)
+            view = to_unit(EvalTransform((96, 96))(to_tensor(pixels, pixels.shape[2])))
+            names = data.classes[int(labels[row])], data.classes[int(predicted[row])]
+            shown[f"{number}. {names[0][:9]} → {names[1][:9]}"] = view
+    if shown:
+        draw_sheet(out / "mistakes.png", shown, "The surest mistakes: true class → guess")
+
+
+def _conclude(result: FinetuneResult) -> None:
+    test = result.test
+    beside = ""
+    if result.baseline_top1 is not None:
+        beside = f"; the same from random weights: {result.baseline_top1:.1%}"
+    logger.info(
+        "Test top-1 %.1f %% (95 %%: %.1f to %.1f)%s; chance %.1f %%; macro F1 %.3f; ECE %.3f. "
+        "Classifier: %s (%s)",
+        100 * test.top1, 100 * test.top1_low, 100 * test.top1_high, beside, 100 * result.chance,
+        test.macro_f1, test.ece, result.checkpoint, duration(result.seconds),
+    )  # fmt: skip
+
+
+TASK = Task(FinetuneConfig, run, ("data.dir",), load_config)
