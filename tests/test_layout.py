@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import maekit
-from maekit.config import Task, build, read_yaml, settings
+from maekit.config import Given, Task, build, read_yaml, settings
+from maekit.finetuning.config import FinetuneConfig
 from maekit.pretraining.config import PretrainConfig
 from maekit.tasks import TASKS
 
@@ -49,6 +50,13 @@ def test_recipe__is_valid(recipe):
     config = build(PretrainConfig, read_yaml(recipe, PretrainConfig))
     assert config.model.image_size
     assert config.model.patch_size
+
+
+@pytest.mark.parametrize("name", ["224_16", "smoke"])
+def test_finetune_recipe__is_valid(name):
+    recipe = TESTS.parent / "configs" / "finetune" / f"mae_finetune_{name}.yaml"
+    given = read_yaml(recipe, FinetuneConfig)
+    assert build(FinetuneConfig, {**given, "init": Given("run", "test")}).mode == "frozen"
 
 
 def test_recipes__are_the_promised_ones():
