@@ -41,7 +41,7 @@ def test_main__help_of_every_command(name, capsys):
             ["pretrain", "a", "--epochs", "many"],
             "train.epochs (--epochs) must be a whole number, got 'many'.",
         ),
-        (["pretrain", "a", "--config", "mae_pretrain_33"], "Shipped recipes: mae_pretrain_224_16"),
+        (["pretrain", "a", "--config", "mae_pretrain_33"], "Shipped recipes: mae_finetune_224_16"),
         (["pretrain", "--resume", "/none"], "/none is no run folder"),
         (
             ["pretrain", "a", "--image_size", "30", "--patch_size", "8"],
