@@ -172,14 +172,8 @@ def build_encoder(state: Mapping[str, Any]) -> ViT:
 class Recogniser:
     """A classifier with its preprocessing: pictures in, classes out."""
 
-    def __init__(
-        self,
-        model: Classifier,
-        preprocess: Preprocessor,
-        classes: list[str],
-        config: dict[str, Any],
-    ) -> None:
-        self.model, self.preprocess, self.classes, self.config = model, preprocess, classes, config
+    def __init__(self, model: Classifier, preprocess: Preprocessor, classes: list[str]) -> None:
+        self.model, self.preprocess, self.classes = model, preprocess, classes
 
     @torch.no_grad()
     def __call__(self, pictures: object) -> Float[Tensor, "b classes"]:
@@ -220,7 +214,7 @@ def build_classifier(state: Mapping[str, Any], path: Path) -> Recogniser:
     head = from_dict(HeadConfig, config["head"], "checkpoint")
     model = Classifier(build_encoder(state), head, len(classes), config["mode"] == "frozen")
     load_weights(model.head, state["head"], "head")
-    return Recogniser(model.eval(), Preprocessor(preprocessing_of(state)), classes, config)
+    return Recogniser(model.eval(), Preprocessor(preprocessing_of(state)), classes)
 
 
 def load_mae(path: str | Path) -> MaskedAutoencoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -35,20 +36,32 @@ def extract(
     batch_size: int = 64,
 ) -> FeatureTable:
     """Encodes every picture of a source, whole, in order."""
-    views = Views(
-        source, EvalTransform(preprocessing.image_size), preprocessing.in_channels, 1, seed=0
-    )
-    loader = build_loader(views, in_order(len(source), batch_size), num_workers)
-    normalise = Normalise(preprocessing).to(device)
     encoder = encoder.to(device).eval()
     tokens: list[Tensor] = []
     means: list[Tensor] = []
-    done = 0
-    for batch in loader:
-        features = encoder(normalise(batch.images.to(device)))
+    for images in whole_views(source, preprocessing, num_workers, device, progress, batch_size):
+        features = encoder(images)
         if features.cls is not None:
             tokens.append(features.cls.float().cpu())
         means.append(features.patches.float().mean(dim=1).cpu())
+    return FeatureTable(torch.cat(tokens) if tokens else None, torch.cat(means))
+
+
+def whole_views(
+    source: Source,
+    preprocessing: Preprocessing,
+    num_workers: int,
+    device: torch.device,
+    progress: Progress,
+    batch_size: int = 64,
+) -> Iterator[Float[Tensor, "b c height width"]]:
+    """Yields every picture of a source, whole, normalised, in order, on the device."""
+    views = Views(
+        source, EvalTransform(preprocessing.image_size), preprocessing.in_channels, 1, seed=0
+    )
+    normalise = Normalise(preprocessing).to(device)
+    done = 0
+    for batch in build_loader(views, in_order(len(source), batch_size), num_workers):
+        yield normalise(batch.images.to(device))
         done += len(batch.indices)
         progress(done, len(source))
-    return FeatureTable(torch.cat(tokens) if tokens else None, torch.cat(means))

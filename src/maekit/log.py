@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import logging.config
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -124,6 +125,15 @@ class JsonLines:
             "".join(json.dumps(record) + "\n" for record in records), encoding="utf-8"
         )
         unfinished.replace(self.path)
+
+
+def finite(scalars: Mapping[str, float]) -> dict[str, float]:
+    """Returns the scalars that JSON can hold: of steps that were all left out there is no mean.
+
+    >>> finite({"loss": float("nan"), "lr": 0.1})
+    {'lr': 0.1}
+    """
+    return {name: value for name, value in scalars.items() if math.isfinite(value)}
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

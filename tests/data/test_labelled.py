@@ -14,8 +14,8 @@ def silent(title):
     yield lambda done, total: None
 
 
-def load(folder, classes=None, **settings):
-    return load_labelled(LabelConfig(dir=folder, **settings), 3, 0, silent, classes)
+def load(folder, **settings):
+    return load_labelled(LabelConfig(dir=folder, **settings), 3, 0, silent)
 
 
 @pytest.fixture

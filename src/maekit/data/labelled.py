@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maekit.data.listing import Listing, list_csv, list_pictures
-from maekit.data.opening import Counting
-from maekit.data.scan import file_source, survey_files
+from maekit.data.listing import read_text
+from maekit.data.loader import DataConfig
+from maekit.data.opening import Counting, survey
 from maekit.data.sources import Source, Subset
 from maekit.data.survey import Survey
 from maekit.errors import ConfigError, DataError
-from maekit.runtime import mix, num_cores
+from maekit.runtime import mix
 
 # Tells the split from the other uses of the seed.
 _SPLIT = 6
@@ -101,7 +100,6 @@ def load_labelled(
     channels: int,
     seed: int,
     show: Counting,
-    classes: Sequence[str] | None = None,
 ) -> LabelledData:
     """Finds, scans and divides labelled pictures.
 
@@ -110,15 +108,13 @@ def load_labelled(
         channels: Of the encoder; pictures that cannot be given them are skipped.
         seed: Fixes every division.
         show: Shows the scan's progress.
-        classes: Those of a classifier that exists; found in the training part if not given.
 
     Raises:
         DataError: If there are no classes, only one, or one in the test that training lacks.
     """
     parts, surveys, notes = _parts(config, channels, show)
     everything = parts.pop("all", None)
-    names = sorted(set((everything or parts["train"]).names))
-    classes = list(classes or names)
+    classes = sorted(set((everything or parts["train"]).names))
     if len(classes) < 2:
         raise DataError(
             f"{config.dir} holds one class only ({', '.join(classes)}); a classifier needs two."
@@ -135,14 +131,12 @@ def load_labelled(
         train = _label(parts["train"], classes, "train", config)
         test = _label(parts["test"], classes, "test", config)
         train_digests, test_digests = parts["train"].digests, parts["test"].digests
+    if config.labels_per_class is not None:
+        train = train.take(_few(train.labels, config.labels_per_class, seed))
     if "val" in parts:
         val = _label(parts["val"], classes, "val", config)
         train_digests = np.concatenate([train_digests, parts["val"].digests])
-        if config.labels_per_class is not None:
-            train = train.take(_few(train.labels, config.labels_per_class, seed))
     else:
-        if config.labels_per_class is not None:
-            train = train.take(_few(train.labels, config.labels_per_class, seed))
         fit, held = _stratified(train.labels, config.val_ratio, mix(seed, _SPLIT, 2))
         train, val = train.take(fit), train.take(held)
         notes.append(f"{len(held)} of the training pictures are held out to choose by")
@@ -185,18 +179,13 @@ def _parts(
     for part, folder in folders.items():
         if folder is None:
             continue
-        listing = list_pictures(folder)
-        found, source, rows = _scan(listing, folder, config, channels, show)
+        found, source, digests = _scan(folder, config, channels, show)
         surveys.append(found)
-        names = [str(source.name(row)) for row in range(len(source))]
-        flat = [name for name in names if len(Path(name).parts) < 2]
-        if flat:
-            raise DataError(f"{folder} must hold one folder a class; {flat[0]} lies in none.")
-        labels = [Path(name).parts[0] for name in names]
+        labels = labels_of_folders(folder, source)
         empty = sorted(_class_folders(folder) - set(labels))
         if empty:
             notes.append(f"no usable picture in {part}: {', '.join(empty)}")
-        parts[part] = _Part(source, labels, found.columns["digest"][rows])
+        parts[part] = _Part(source, labels, digests)
     return parts, surveys, notes
 
 
@@ -208,27 +197,37 @@ def _class_folders(folder: Path) -> set[str]:
     }
 
 
+def labels_of_folders(folder: Path, source: Source) -> list[str]:
+    """Returns the class of each picture: the name of its folder just below `folder`.
+
+    Raises:
+        DataError: If one lies in no such folder.
+    """
+    names = [Path(source.name(row)) for row in range(len(source))]
+    for name in names:
+        if len(name.parts) < 2:
+            raise DataError(f"{folder} must hold one folder a class; {name} lies in none.")
+    return [name.parts[0] for name in names]
+
+
 def _scan(
-    listing: Listing, place: Path, config: LabelConfig, channels: int, show: Counting
-) -> tuple[Survey, Source, NDArray[np.int64]]:
-    with show("Scanning pictures") as progress:
-        found = survey_files(listing, place, config.max_pixels, num_cores(), progress)
-    found = found.skipping_other_channels(channels)
-    found.check_skips(config.max_skipped)
-    return found, file_source(listing, found, config.max_pixels), found.usable
+    place: Path, config: LabelConfig, channels: int, show: Counting
+) -> tuple[Survey, Source, NDArray[np.uint64]]:
+    """Scans a folder or csv; returns the usable pictures and their contents' digests too."""
+    reading = DataConfig(dir=place, max_pixels=config.max_pixels, max_skipped=config.max_skipped)
+    found, source = survey(reading, show, channels)
+    return found, source, found.of_usable("digest")
 
 
 def _csv_parts(
     config: LabelConfig, channels: int, show: Counting
 ) -> tuple[dict[str, _Part], list[Survey], list[str]]:
-    with config.dir.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_text(config.dir).splitlines()))
     if not rows or not {"path", "label"} <= rows[0].keys():
         raise DataError(f"{config.dir} needs the columns path and label, and a line at least.")
-    listing, listed = list_csv(config.dir, [row["path"] for row in rows])
-    found, source, usable = _scan(listing, config.dir, config, channels, show)
-    kept = [rows[listed[int(row)]] for row in usable]
-    digests = found.columns["digest"][usable]
+    found, source, digests = _scan(config.dir, config, channels, show)
+    by_path = {row["path"]: row for row in reversed(rows)}  # of two lines for a file, the first
+    kept = [by_path[source.name(number)] for number in range(len(source))]
     labels = [row["label"].strip() for row in kept]
     given = [(row.get("split") or "").strip().lower() for row in kept]
     if not any(given):

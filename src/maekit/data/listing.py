@@ -190,15 +190,26 @@ def _walk(
         pending.extend(reversed(below))
 
 
+def read_text(path: Path) -> str:
+    """Reads a list or a table.
+
+    Raises:
+        DataError: If it is not there or no text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"There is no folder or file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file in UTF-8.") from error
+
+
 def _list_file(path: Path) -> Listing:
     """Reads a list: one path a line, or a csv with a column `path`.
 
     Paths are relative to the list's folder.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file in UTF-8.") from error
+    text = read_text(path)
     if path.suffix.lower() == ".csv":
         rows = csv.DictReader(text.splitlines())
         if "path" not in (rows.fieldnames or ()):
@@ -208,29 +219,10 @@ def _list_file(path: Path) -> Listing:
         names = [row["path"] or "" for row in rows]
     else:
         names = [line.strip() for line in text.splitlines()]
-    return _of_names(path.parent, [name for name in names if name])
-
-
-def list_csv(path: Path, names: list[str]) -> tuple[Listing, list[int]]:
-    """Lists the files that a table names, a file that is named twice once.
-
-    Args:
-        path: The table, to whose folder the names are relative.
-        names: One a line.
-
-    Returns:
-        The listing, and for each of its rows the line it comes from.
-    """
-    listing = _of_names(path.parent, names)
-    lines = {name: line for line, name in reversed(list(enumerate(names)))}
-    return listing, [lines[name] for name in listing.paths]
-
-
-def _of_names(root: Path, names: list[str]) -> Listing:
     found = _Found()
-    for name in names:
+    for name in filter(None, names):
         try:
-            found.add(name, os.stat(root / name), is_link=False)
+            found.add(name, os.stat(path.parent / name), is_link=False)
         except OSError:
             found.add(name, None, is_link=False)  # the scan reports it as not found
-    return found.listing(root, [])
+    return found.listing(path.parent, [])

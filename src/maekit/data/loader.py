@@ -228,14 +228,15 @@ def build_loader(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         prefetch_factor=4 if num_workers else None,
         # Its own generator: the default one would lose a number to every loader that starts.
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """Readies a process that reads pictures; for `worker_init_fn`."""
     # The training process decides when to stop; workers that die first would hide its reason.
     ignore_signals()
     torch.set_num_threads(1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from maekit import checkpoint
 from maekit.config import from_dict
 from maekit.data.labelled import Labelled, LabelledData
-from maekit.data.loader import Batch, BatchPlan, StepSampler, Views, build_loader, in_order
+from maekit.data.loader import Batch, StepSampler, Views, build_loader
 from maekit.data.scan_pool import Progress
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, Normalise, Preprocessing
+from maekit.features import whole_views
 from maekit.finetuning.config import FinetuneConfig
 from maekit.finetuning.objective import FinetuneObjective, class_weights, index_batches
 from maekit.finetuning.transforms import FinetuneTransform
@@ -23,16 +25,14 @@ from maekit.models.classifier import Classifier, probabilities
 from maekit.models.mae import ModelConfig
 from maekit.models.vit import ViT
 from maekit.runtime import World, mix, num_cores
-from maekit.training.config import LoopPlan
-from maekit.training.optim import build_optimizer, layer_decay_groups, scale_lr
-from maekit.training.schedule import plan_schedule
+from maekit.training.config import LoopPlan, batch_plan, plan_loop
+from maekit.training.optim import build_optimizer, layer_decay_groups
 from maekit.training.state import Training
 
 # Tells the seed of the initial weights from the other uses of the seed.
 _WEIGHTS = 5
 # Tokens that are kept in memory instead of being computed again.
 _MOST_CACHED_BYTES = 4 << 30
-_EVAL_BATCH = 64
 
 
 def build_classifier(
@@ -45,7 +45,7 @@ def build_classifier(
     """
     torch.manual_seed(mix(config.train.seed, _WEIGHTS))
     shape = from_dict(ModelConfig, state["model"], "checkpoint").encoder()
-    encoder = ViT(type(shape)(**{**vars(shape), "drop_path": config.augment.drop_path or 0.0}))
+    encoder = ViT(replace(shape, drop_path=config.augment.drop_path or 0.0))
     loaded = "random"
     if config.mode != "scratch" and not random:
         loaded = checkpoint.load_weights(encoder, state["encoder"], "encoder")
@@ -86,48 +86,19 @@ def build_training(
         classifier, config.optim.weight_decay, depth, 1.0 if config.frozen else config.layer_decay
     )
     optimizer = build_optimizer(classifier, config.optim, groups)
-    return Training(
-        objective, optimizer, plan_loop(config, len(labels), world), world, config.runtime.compile
-    )
-
-
-def plan_loop(config: FinetuneConfig, num_images: int, world: World) -> LoopPlan:
-    """Turns the settings into the numbers the loop needs.
-
-    Raises:
-        ConfigError: If the schedule does not fit the length of the run.
-    """
-    chosen = config.train
-    assert chosen.epochs is not None
-    assert chosen.batch_size is not None
-    assert chosen.log_every is not None
-    assert config.optim.base_lr is not None
-    batches = _batch_plan(config)
-    per_epoch = batches.steps_per_epoch(num_images)
-    num_steps = chosen.epochs * per_epoch
-    lr = scale_lr(config.optim.base_lr, chosen.batch_size)
-    return LoopPlan(
-        num_steps=num_steps,
-        steps_per_epoch=per_epoch,
-        batch_size=chosen.batch_size,
-        micro_batches=batches.micro_batches(world.size),
-        schedule=plan_schedule(
-            config.schedule, lr, config.optim.weight_decay, num_steps, per_epoch
-        ),
-        grad_clip=config.optim.grad_clip,
+    assert config.train.epochs is not None
+    plan = plan_loop(
+        config.train,
+        config.optim,
+        config.schedule,
+        len(labels),
+        world.size,
         precision=config.runtime.precision or "float32",
-        seed=chosen.seed,
-        log_every=chosen.log_every,
-        max_nonfinite=chosen.max_nonfinite,
-        eval_every=max(1, chosen.epochs // 50),
+        eval_every=max(1, config.train.epochs // 50),
         save_every_steps=None,
         save_every_s=600.0,
     )
-
-
-def _batch_plan(config: FinetuneConfig) -> BatchPlan:
-    size = config.train.batch_size or 1
-    return BatchPlan(size, config.train.micro_batch_size or size)
+    return Training(objective, optimizer, plan, world, config.runtime.compile)
 
 
 def train_batches(
@@ -140,7 +111,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yields batches from a step to the end; of indices alone where tokens are cached."""
     steps = range(first_step, plan.num_steps)
-    sampler = StepSampler(len(train), _batch_plan(config), plan.seed, steps)
+    sampler = StepSampler(len(train), batch_plan(config.train), plan.seed, steps)
     if cached:
         return index_batches(sampler)
     transform = (
@@ -196,7 +167,7 @@ def predict_source(
 @torch.no_grad()
 def _over_source(
     config: FinetuneConfig,
-    function: Any,  # from normalised images to a tensor of one row each
+    function: Callable[[Tensor], Tensor],
     classifier: Classifier,
     source: Source,
     preprocessing: Preprocessing,
@@ -205,14 +176,7 @@ def _over_source(
 ) -> Tensor:
     was_training = classifier.training
     classifier.eval()
-    views = Views(
-        source, EvalTransform(preprocessing.image_size), preprocessing.in_channels, 1, seed=0
-    )
-    normalise = Normalise(preprocessing).to(device)
-    parts, done = [], 0
-    for batch in build_loader(views, in_order(len(source), _EVAL_BATCH), _workers(config)):
-        parts.append(function(normalise(batch.images.to(device))).float().cpu())
-        done += len(batch.indices)
-        progress(done, len(source))
+    views = whole_views(source, preprocessing, _workers(config), device, progress)
+    rows = torch.cat([function(images).float().cpu() for images in views])
     classifier.train(was_training)
-    return torch.cat(parts)
+    return rows

@@ -17,7 +17,7 @@ from maekit.data.sources import Source
 from maekit.data.survey import Skip
 from maekit.data.transforms import Preprocessing
 from maekit.finetuning.config import FinetuneConfig
-from maekit.log import JsonLines, read_json_lines
+from maekit.log import JsonLines, finite, read_json_lines
 from maekit.models.classifier import Classifier
 from maekit.report.figures import draw_curve
 from maekit.report.progress import TrainDisplay
@@ -55,13 +55,10 @@ class FinetuneFolder:
             name = self.train_names.name(index)
             logger.warning("%s can no longer be read (%s); the next stands in.", name, reason)
             self.skipped.write(Skip(name, reason)._asdict() | {"step": record.step})
-        speed = {
-            "images_per_s": record.images_per_s,
-            "data_wait": record.data_wait,
-            "seconds_left": record.seconds_left,
-        }
+        speed = record.speed
         self.display.update(record.step, record.epoch, f"loss {record.scalars['loss']:.4f}", speed)
-        self.metrics.write({"step": record.step, "epoch": record.epoch, **record.scalars, **speed})
+        known = finite({**record.scalars, **speed})
+        self.metrics.write({"step": record.step, "epoch": record.epoch, **known})
 
     def on_epoch(self, epoch: int) -> float:
         """Measures the pictures that are held out to choose by; less is better."""

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import torch
 
 from maekit import checkpoint
-from maekit.data.loader import Batch, BatchPlan, StepSampler, Views, build_loader, in_order
+from maekit.data.loader import Batch, StepSampler, Views, build_loader, in_order
 from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.models.mae import MaskedAutoencoder
 from maekit.pretraining.objective import PretrainObjective, baselines
 from maekit.pretraining.prepare import Prepared, plan_loop
 from maekit.pretraining.run_folder import HeldOut
 from maekit.runtime import World, mix
-from maekit.training.config import LoopPlan
+from maekit.training.config import LoopPlan, batch_plan
 from maekit.training.optim import build_optimizer
 from maekit.training.state import Training
 
@@ -81,9 +81,10 @@ def train_batches(
         encoder.grid.num_patches,
         plan.seed,
     )
-    batch_plan = BatchPlan(plan.batch_size, config.train.micro_batch_size or plan.batch_size)
     steps = range(first_step, plan.num_steps)
-    sampler = StepSampler(len(source), batch_plan, plan.seed, steps, world.rank, world.size)
+    sampler = StepSampler(
+        len(source), batch_plan(config.train), plan.seed, steps, world.rank, world.size
+    )
     workers = config.data.num_workers or 0
     return iter(build_loader(views, sampler, workers, pin_memory=world.device.type == "cuda"))
 

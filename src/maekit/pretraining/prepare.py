@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maekit.data.loader import BatchPlan
 from maekit.data.opening import Counting, most_common_channels, survey
 from maekit.data.survey import Survey
 from maekit.data.transforms import Preprocessing
@@ -17,9 +16,8 @@ from maekit.pretraining.choices import Choice, Facts, choose
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.data import Pictures, channel_statistics, split
 from maekit.runtime import World, choose_precision, num_cores, usable_memory
+from maekit.training import config as training
 from maekit.training.config import LoopPlan
-from maekit.training.optim import scale_lr
-from maekit.training.schedule import plan_schedule
 
 
 class Prepared(NamedTuple):
@@ -90,28 +88,13 @@ def plan_loop(config: PretrainConfig, num_images: int, world: World) -> LoopPlan
     Raises:
         ConfigError: If the schedule does not fit the length of the run.
     """
-    chosen = config.train
-    assert chosen.epochs is not None
-    assert chosen.batch_size is not None
-    assert chosen.log_every is not None
-    assert config.optim.base_lr is not None
-    batches = BatchPlan(chosen.batch_size, chosen.micro_batch_size or chosen.batch_size)
-    per_epoch = batches.steps_per_epoch(num_images)
-    num_steps = chosen.epochs * per_epoch
-    lr = scale_lr(config.optim.base_lr, chosen.batch_size)
-    return LoopPlan(
-        num_steps=num_steps,
-        steps_per_epoch=per_epoch,
-        batch_size=chosen.batch_size,
-        micro_batches=batches.micro_batches(world.size),
-        schedule=plan_schedule(
-            config.schedule, lr, config.optim.weight_decay, num_steps, per_epoch
-        ),
-        grad_clip=config.optim.grad_clip,
+    return training.plan_loop(
+        config.train,
+        config.optim,
+        config.schedule,
+        num_images,
+        world.size,
         precision=choose_precision(config.runtime, world.device.type),
-        seed=chosen.seed,
-        log_every=chosen.log_every,
-        max_nonfinite=chosen.max_nonfinite,
         eval_every=config.output.eval_every or 1,
         save_every_steps=config.output.save_every_steps,
         save_every_s=config.output.save_every_minutes * 60.0,

@@ -16,7 +16,7 @@ from maekit.data.sources import Source
 from maekit.data.survey import Skip
 from maekit.data.transforms import Preprocessing, to_unit
 from maekit.errors import DataError
-from maekit.log import JsonLines, Tracker, read_json_lines
+from maekit.log import JsonLines, Tracker, finite, read_json_lines
 from maekit.masking import random_mask
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.objective import PretrainObjective, evaluate, explained
@@ -92,20 +92,16 @@ class RunFolder:
             return
         self.last_record = record
         share = explained(record.scalars["loss"], self.held_out.baselines)
-        speed = {
-            "images_per_s": record.images_per_s,
-            "data_wait": record.data_wait,
-            "seconds_left": record.seconds_left,
-        }
+        speed = record.speed
         shown = f"loss {record.scalars['loss']:.4f}  explained {share:.1%}"
         self.display.update(record.step, record.epoch, shown, speed)
         self._write(record.step, record.epoch, {**record.scalars, "explained": share, **speed})
 
     def _write(self, step: int, epoch: float, scalars: Mapping[str, float]) -> None:
-        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        self.metrics.write({"step": step, "epoch": round(epoch, 6), **finite})
+        known = finite(scalars)
+        self.metrics.write({"step": step, "epoch": round(epoch, 6), **known})
         for tracker in self.trackers:
-            tracker.log(step, finite)
+            tracker.log(step, known)
 
     def _note_replaced(self, record: StepRecord) -> None:
         for index, reason in record.replaced:

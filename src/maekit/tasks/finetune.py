@@ -18,12 +18,11 @@ from torch import Tensor
 
 from maekit import checkpoint
 from maekit.analysis.classification import ClassificationScores, confusion, score_classification
-from maekit.config import Given, Task, build, changed, flatten, given_python, read_yaml, to_yaml
+from maekit.config import Given, Task, build, changed, flatten, given_python, to_yaml
 from maekit.data.labelled import LabelledData, load_labelled
-from maekit.data.sources import check_outside
 from maekit.data.survey import write_skips
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
-from maekit.errors import CheckpointError, ConfigError, DataError, DecodeError
+from maekit.errors import ConfigError, DataError, DecodeError
 from maekit.finetuning.build import (
     build_classifier,
     build_training,
@@ -33,7 +32,7 @@ from maekit.finetuning.build import (
 )
 from maekit.finetuning.config import SAFE_TO_CHANGE, FinetuneConfig, Mode, choose
 from maekit.finetuning.run_folder import FinetuneFolder, described
-from maekit.log import JsonLines, add_log_file, remove_log_file
+from maekit.log import JsonLines, remove_log_file
 from maekit.models.classifier import Classifier, probabilities
 from maekit.report.figures import draw_confusion, draw_sheet
 from maekit.report.progress import TrainDisplay, counting, duration
@@ -45,6 +44,7 @@ from maekit.runtime import (
     write_json,
     write_text,
 )
+from maekit.training.folder import check_out, open_folder, resumed_config
 from maekit.training.keeper import Keeper
 from maekit.training.loop import train
 
@@ -100,7 +100,9 @@ def load_config(given: dict[str, Given]) -> FinetuneConfig:
         CheckpointError: If there is no run or checkpoint to take settings from.
     """
     if "resume" in given and given["resume"].value is not None:
-        return _resumed_config(Path(str(given["resume"].value)), given)
+        folder = Path(str(given["resume"].value))
+        anew = ("runtime.device",)
+        return resumed_config(FinetuneConfig, folder, given, anew, SAFE_TO_CHANGE)
     if "init" in given and given["init"].value is not None:
         state = checkpoint.load(checkpoint.find(Path(str(given["init"].value)).expanduser()))
         origin = str(given["init"].value)
@@ -117,22 +119,6 @@ def load_config(given: dict[str, Given]) -> FinetuneConfig:
     return build(FinetuneConfig, given)
 
 
-def _resumed_config(folder: Path, given: dict[str, Given]) -> FinetuneConfig:
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise CheckpointError(f"{folder} is no run folder (it has no config.yaml).")
-    anew = {"runtime.device": Given(None, "--resume")}
-    behind = read_yaml(saved, FinetuneConfig) | anew
-    old = build(FinetuneConfig, behind)
-    new = build(FinetuneConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
-    differing = [name for name in changed(old, new) if not name.startswith(SAFE_TO_CHANGE)]
-    if differing:
-        raise ConfigError(
-            f"{folder} cannot go on with settings that change its result: {', '.join(differing)}."
-        )
-    return new
-
-
 def run(config: FinetuneConfig) -> FinetuneResult:
     """Trains, chooses, tests, and the same from random weights where asked."""
     started = time.monotonic()
@@ -144,12 +130,7 @@ def run(config: FinetuneConfig) -> FinetuneResult:
         out=config.out or Path("runs") / f"finetune-{datetime.now():%Y-%m-%d-%H%M%S}",
     )
     assert config.out is not None
-    check_outside(config.out, config.data.dir)
-    if config.resume is None and (config.out / "config.yaml").exists():
-        raise ConfigError(
-            f"{config.out} holds a run already. Go on with it by --resume {config.out}, or choose "
-            "another --out."
-        )
+    check_out(config.out, config.data.dir, config.resume)
     state = _encoder_state(config)
     preprocessing = checkpoint.preprocessing_of(state)
     data = load_labelled(config.data, preprocessing.in_channels, config.train.seed, counting)
@@ -180,8 +161,7 @@ def _run(
 ) -> FinetuneResult:
     assert config.out is not None
     out = config.out
-    out.mkdir(parents=True, exist_ok=True)
-    handler = add_log_file(out / "log.txt")
+    handler = open_folder(out)
     try:
         if config.resume is None:
             write_text(out / "config.yaml", to_yaml(config))
@@ -293,8 +273,7 @@ def _fit(
         config, data.train, preprocessing, plan, training.progress.step, cache is not None
     )
     classifier.train()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(display)
+    with display:
         train(training, batches, hooks, keeper)
     _load_weights(classifier, checkpoint.load(out / "checkpoints" / "best.pt"))
     hooks.draw()

@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 from maekit.checkpoint import load_classifier
 from maekit.config import Task, build, given_python
 from maekit.data.listing import list_pictures
+from maekit.data.loader import start_worker
 from maekit.data.sources import check_outside
 from maekit.data.transforms import Preprocessor
 from maekit.errors import DataError, DecodeError
 from maekit.models.classifier import probabilities
 from maekit.report.progress import counting
-from maekit.runtime import RuntimeConfig, choose_device, ignore_signals, num_cores, write_text
+from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_text
 
 logger = logging.getLogger(__name__)
 _BATCH = 64
@@ -94,11 +95,6 @@ def _as_list(readings: list[_Reading]) -> list[_Reading]:
     return readings
 
 
-def _start_worker(_: int) -> None:
-    ignore_signals()
-    torch.set_num_threads(1)
-
-
 @torch.no_grad()
 def run(config: PredictConfig) -> list[Prediction]:
     """Classifies, writes the table, and says how fast."""
@@ -114,7 +110,7 @@ def run(config: PredictConfig) -> list[Prediction]:
         batch_size=_BATCH,
         num_workers=workers,
         collate_fn=_as_list,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     rows: list[Prediction] = []
     started = time.monotonic()

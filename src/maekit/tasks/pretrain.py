@@ -21,18 +21,14 @@ from maekit.config import (
     Given,
     Task,
     build,
-    changed,
     flatten,
     given_python,
-    read_yaml,
     to_dict,
-    to_plain_text,
     to_yaml,
 )
-from maekit.data.sources import check_outside
 from maekit.data.survey import write_skips
-from maekit.errors import CheckpointError, ConfigError, DataError, MaekitError
-from maekit.log import JsonLines, add_log_file, build_trackers, remove_log_file
+from maekit.errors import DataError, MaekitError
+from maekit.log import JsonLines, build_trackers, remove_log_file
 from maekit.pretraining.build import build_training, held_out, train_batches
 from maekit.pretraining.config import SAFE_TO_CHANGE, PretrainConfig
 from maekit.pretraining.describe import print_plan, say_plan
@@ -50,6 +46,7 @@ from maekit.runtime import (
     write_json,
     write_text,
 )
+from maekit.training.folder import check_out, open_folder, resumed_config
 from maekit.training.keeper import Keeper
 from maekit.training.loop import train
 from maekit.training.state import Training
@@ -116,7 +113,11 @@ def load_config(given: dict[str, Given]) -> PretrainConfig:
         CheckpointError: If there is no run or checkpoint to take settings from.
     """
     if "resume" in given and given["resume"].value is not None:
-        return _resumed_config(Path(str(given["resume"].value)), given)
+        # The run has its weights, those it began with are no longer needed; and the device is this
+        # machine's to choose again.
+        anew = ("init", "runtime.device")
+        folder = Path(str(given["resume"].value))
+        return resumed_config(PretrainConfig, folder, given, anew, SAFE_TO_CHANGE)
     if "init" in given and given["init"].value is not None:
         state = checkpoint.load(checkpoint.find(Path(str(given["init"].value)).expanduser()))
         stored = {
@@ -127,41 +128,6 @@ def load_config(given: dict[str, Given]) -> PretrainConfig:
         behind = {name: Given(value, origin) for name, value in flatten(stored, PretrainConfig)}
         given = behind | given
     return build(PretrainConfig, given)
-
-
-def _resumed_config(folder: Path, given: dict[str, Given]) -> PretrainConfig:
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise CheckpointError(
-            f"{folder} is no run folder (it has no config.yaml), so it cannot be resumed. "
-            "To start a new run from weights, use --init."
-        )
-    if "out" in given and Path(str(given["out"].value)).resolve() != folder.resolve():
-        raise ConfigError(
-            f"--resume goes on in {folder}; it cannot write to {given['out'].value}. Leave --out "
-            f"away, or start a new run with --init {folder}."
-        )
-    # The run has its weights: those it began with, long ago, are no longer needed.
-    # The device is this machine's to choose again.
-    anew = {name: Given(None, "--resume") for name in ("init", "runtime.device")}
-    behind = read_yaml(saved, PretrainConfig) | anew
-    old = build(PretrainConfig, behind)
-    new = build(PretrainConfig, {**behind, **given, "out": Given(str(folder), "--resume")})
-    differing = {
-        name: values
-        for name, values in changed(old, new).items()
-        if not name.startswith(SAFE_TO_CHANGE)
-    }
-    if differing:
-        listed = "\n".join(
-            f"  {name}: {to_plain_text(before)} → {to_plain_text(after)}"
-            for name, (before, after) in differing.items()
-        )
-        raise ConfigError(
-            f"{folder} cannot go on with settings that change its result; leave them as they "
-            f"were, or start a new run from its weights with --init {folder}:\n{listed}"
-        )
-    return new
 
 
 def run(config: PretrainConfig) -> PretrainResult | None:
@@ -175,7 +141,7 @@ def run(config: PretrainConfig) -> PretrainResult | None:
     if config.out is None:
         config = replace(config, out=Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
     assert config.out is not None
-    check_out(config.out, config)
+    check_out(config.out, config.data.dir, config.resume)
     if needs_launch(config.runtime):
         return _run_in_processes(config)
     with process_group(device) as world:
@@ -198,21 +164,6 @@ def _run_in_processes(config: PretrainConfig) -> PretrainResult | None:
         launch(config.runtime.devices, ["pretrain", "--config", str(settings)])
     assert config.out is not None
     return PretrainResult(**json.loads((config.out / "result.json").read_text(encoding="utf-8")))
-
-
-def check_out(out: Path, config: PretrainConfig) -> None:
-    """Refuses a run folder that would harm something.
-
-    Raises:
-        ConfigError: If it lies among the pictures, or holds a run already.
-    """
-    check_outside(out, config.data.dir)
-    if config.resume is None and (out / "config.yaml").exists():
-        raise ConfigError(
-            f"{out} holds a run already. Go on with it by --resume {out}, or choose another --out."
-        )
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; choose another --out.")
 
 
 def _prepare_together(config: PretrainConfig, world: World) -> Prepared:
@@ -245,7 +196,7 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
     with contextlib.ExitStack() as stack:
         keeper = None
         if world.is_main:
-            stack.callback(remove_log_file, _open_folder(prepared))
+            stack.callback(remove_log_file, _begin_folder(prepared))
             keeper = Keeper(config.out / "checkpoints", config.output.keep_last)
         if config.resume is not None:
             _resume(training, prepared, keeper, world, fingerprint)
@@ -287,15 +238,11 @@ def _train(prepared: Prepared, world: World) -> PretrainResult | None:
         return _finish(prepared, training, hooks, time.monotonic() - started)
 
 
-def _open_folder(prepared: Prepared) -> logging.Handler:
+def _begin_folder(prepared: Prepared) -> logging.Handler:
     """Makes the run folder and writes what is known at the start."""
     config = prepared.config
     assert config.out is not None
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Cannot make the run folder {config.out}: {error.strerror}.") from error
-    handler = add_log_file(config.out / "log.txt")
+    handler = open_folder(config.out)
     if config.resume is None:
         write_skips(config.out / "skipped.jsonl", prepared.found.skips)
         write_text(config.out / "config.yaml", to_yaml(config))

@@ -14,6 +14,7 @@ from maekit import checkpoint
 from maekit.analysis.neighbours import knn_classify
 from maekit.analysis.probes import accuracy, fit_linear_probe
 from maekit.config import Task, build, from_dict, given_python
+from maekit.data.labelled import labels_of_folders
 from maekit.data.loader import DataConfig
 from maekit.data.opening import survey
 from maekit.data.sources import Source
@@ -142,11 +143,7 @@ class _Labelled:
 
 def _labelled(folder: Path, channels: int) -> _Labelled:
     _, source = survey(DataConfig(dir=folder), counting, channels)
-    names = [source.name(index) for index in range(len(source))]
-    flat = [name for name in names if len(Path(name).parts) < 2]
-    if flat:
-        raise DataError(f"{folder} must hold one folder a class; {flat[0]} lies in none.")
-    return _Labelled(source, [Path(name).parts[0] for name in names])
+    return _Labelled(source, labels_of_folders(folder, source))
 
 
 def _score(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from maekit.data.loader import BatchPlan
 from maekit.errors import ConfigError
-from maekit.training.schedule import Schedule
+from maekit.training.optim import OptimConfig, scale_lr
+from maekit.training.schedule import Schedule, ScheduleConfig, plan_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +57,62 @@ class LoopPlan:
     """Epochs between two evaluations, each followed by a checkpoint."""
     save_every_steps: int | None
     save_every_s: float
+
+
+def batch_plan(config: TrainConfig) -> BatchPlan:
+    """Returns how a step's pictures fall to forward passes; all at once if nothing else is said."""
+    assert config.batch_size is not None
+    return BatchPlan(config.batch_size, config.micro_batch_size or config.batch_size)
+
+
+def plan_loop(
+    config: TrainConfig,
+    optim: OptimConfig,
+    schedule: ScheduleConfig,
+    num_images: int,
+    world_size: int,
+    *,
+    precision: Literal["float32", "bfloat16", "float16"],
+    eval_every: int,
+    save_every_steps: int | None,
+    save_every_s: float,
+) -> LoopPlan:
+    """Turns settings in which nothing is left open into the numbers the loop needs.
+
+    Args:
+        config: Length and size of steps.
+        optim: Rates.
+        schedule: Their course.
+        num_images: Pictures to train on.
+        world_size: Processes.
+        precision: See `LoopPlan`, as those below.
+        eval_every: Epochs.
+        save_every_steps: Steps.
+        save_every_s: Seconds.
+
+    Raises:
+        ConfigError: If the schedule does not fit the length of the run.
+    """
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    assert config.log_every is not None
+    assert optim.base_lr is not None
+    batches = batch_plan(config)
+    per_epoch = batches.steps_per_epoch(num_images)
+    num_steps = config.epochs * per_epoch
+    lr = scale_lr(optim.base_lr, config.batch_size)
+    return LoopPlan(
+        num_steps=num_steps,
+        steps_per_epoch=per_epoch,
+        batch_size=config.batch_size,
+        micro_batches=batches.micro_batches(world_size),
+        schedule=plan_schedule(schedule, lr, optim.weight_decay, num_steps, per_epoch),
+        grad_clip=optim.grad_clip,
+        precision=precision,
+        seed=config.seed,
+        log_every=config.log_every,
+        max_nonfinite=config.max_nonfinite,
+        eval_every=eval_every,
+        save_every_steps=save_every_steps,
+        save_every_s=save_every_s,
+    )

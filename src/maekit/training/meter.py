@@ -32,6 +32,15 @@ class StepRecord(NamedTuple):
     seconds_left: float
     replaced: list[tuple[int, str]]
 
+    @property
+    def speed(self) -> dict[str, float]:
+        """Speed, waiting and time left, by name."""
+        return {
+            "images_per_s": self.images_per_s,
+            "data_wait": self.data_wait,
+            "seconds_left": self.seconds_left,
+        }
+
 
 class Meter:
     """Means of scalars and speeds between two looks at the device."""
