@@ -125,6 +125,7 @@ def test_decode__pixel_bomb_costs_neither_time_nor_memory(tmp_path):
 _GOOD = [encoded(drawn(5, 24, 16), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")]
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(_GOOD),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),

@@ -2,11 +2,14 @@ import os
 import signal
 import time
 
+import pytest
+
 from drawn import bomb_png, put, write_pictures
 from maekit.data import scan_pool
 from scanned import survey
 
 
+@pytest.mark.slow
 def test_survey__bombs_and_slow_files(tmp_path):
     folder = write_pictures(tmp_path / "p", 8)
     put(folder / "b144.png", bomb_png(12_000, 12_000))

@@ -81,13 +81,14 @@ def test_base__has_the_references_number_of_tensors():
     assert decoder == pytest.approx(26.11e6, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "options"),
     [
-        pytest.param(1, {}, marks=pytest.mark.slow),
+        (1, {}),
         (3, {"class_token": False}),
-        pytest.param(4, {"positions": "learned"}, marks=pytest.mark.slow),
-        pytest.param(13, {"positions": "sincos_1d"}, marks=pytest.mark.slow),
+        (4, {"positions": "learned"}),
+        (13, {"positions": "sincos_1d"}),
     ],
 )
 def test_learning__eight_pictures(channels, options):

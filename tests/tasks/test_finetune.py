@@ -91,6 +91,7 @@ def test_finetune__every_mode_learns(coloured, finished, tmp_path, changes):
     assert json.loads((tmp_path / "f" / "result.json").read_text())["test"]["top1"] >= 0.7
 
 
+@pytest.mark.slow
 def test_finetune__resumes_exactly(coloured, finished, tmp_path):
     changes = ["--baseline", "false", "--mode", "full", "--train.epochs", "2"]
     assert main(arguments(coloured, finished, tmp_path / "a", *changes)) == 0

@@ -41,6 +41,7 @@ def test_pretrain__what_a_run_leaves(pictures, smoke, tmp_path, capsys):
     assert "loss to beat" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pretrain__from_python_and_back(pictures, tmp_path):
     result = maekit.pretrain(
         dir=pictures,
@@ -72,6 +73,7 @@ def test_pretrain__its_config_repeats_it(smoke, tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_metrics__held_out_losses_stand_at_their_steps(smoke, tmp_path):
     assert main([*smoke, "--train.log_every", "4"]) == 0
     records = read_json_lines(tmp_path / "run" / "metrics.jsonl")
@@ -112,7 +114,7 @@ def test_profile__trace_and_table(smoke, tmp_path):
     assert "aten::" in (tmp_path / "run" / "profile.txt").read_text()
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_data__messy_folder(tmp_path, workers):
     folder = write_messy_folder(tmp_path / "m")
     before = tree(folder)
@@ -146,6 +148,7 @@ def test_data__messy_folder(tmp_path, workers):
     assert tree(folder) == before
 
 
+@pytest.mark.slow
 def test_data__a_picture_that_breaks_after_the_scan_is_counted(
     pictures, smoke, tmp_path, monkeypatch
 ):
@@ -206,6 +209,7 @@ def test_data__a_handful_of_pictures_trains_or_says_why(tmp_path, number, capsys
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4, 13])
 def test_data__arrays_of_any_channels(tmp_path, channels):
     images = np.random.default_rng(0).integers(0, 60_000, (24, channels, 20, 30)).astype(np.uint16)

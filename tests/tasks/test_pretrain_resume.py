@@ -110,6 +110,7 @@ def test_out__is_never_overwritten(finished, smoke, pictures, tmp_path, capsys):
     assert "inside the pictures' folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_init__starts_a_new_run_from_weights(finished, smoke, tmp_path):
     arguments = [
         smoke[0],
@@ -140,6 +141,7 @@ def test_init__and_resume_are_never_confused(finished, smoke, tmp_path, capsys):
     assert "The weights do not fit" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume__of_a_run_that_began_with_init_needs_no_init(finished, smoke, tmp_path, capsys):
     second = tmp_path / "second"
     arguments = [*smoke, "--out", str(second), "--init", str(finished)]

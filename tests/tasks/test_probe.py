@@ -29,6 +29,7 @@ def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsy
     assert "the same, untrained" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_probe__refuses_unknown_classes_and_flat_folders(finished, labelled, tmp_path, capsys):
     picture = encoded(drawn(0), "PNG")
     extra = put(labelled / "test" / "odd" / "x.png", picture)
