@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from drawn import write_pictures
+from drawn import drawn, encoded, put, write_pictures
 from maekit.cli import main
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -90,6 +91,19 @@ def finished(_finished_run, tmp_path):
     """A copy of one finished run over `pictures`, in `tmp_path / "run"`."""
     shutil.copytree(_finished_run, tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two classes that colour alone tells apart."""
+    for split, number in (("train", 10), ("test", 5)):
+        for name, colour in (("dark", 40), ("light", 220)):
+            for index in range(number):
+                image = Image.blend(
+                    drawn(index, 40, 32), Image.new("RGB", (40, 32), (colour,) * 3), 0.8
+                )
+                put(tmp_path / "labelled" / split / name / f"{index}.png", encoded(image, "PNG"))
+    return tmp_path / "labelled"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from maekit.pretraining.config import PretrainConfig as PretrainConfig
     from maekit.tasks.check import check as check
     from maekit.tasks.finetune import finetune as finetune
+    from maekit.tasks.knn import knn as knn
     from maekit.tasks.predict import predict as predict
     from maekit.tasks.pretrain import pretrain as pretrain
     from maekit.tasks.probe import probe as probe
@@ -31,6 +32,7 @@ _PUBLIC = {
     "PretrainConfig": "maekit.pretraining.config",
     "check": "maekit.tasks.check",
     "finetune": "maekit.tasks.finetune",
+    "knn": "maekit.tasks.knn",
     "load_classifier": "maekit.checkpoint",
     "load_encoder": "maekit.checkpoint",
     "load_mae": "maekit.checkpoint",

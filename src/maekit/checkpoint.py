@@ -169,6 +169,12 @@ def build_encoder(state: Mapping[str, Any]) -> ViT:
     return encoder.eval()
 
 
+def untrained_encoder(state: Mapping[str, Any], seed: int) -> ViT:
+    """Builds the encoder of a checkpoint with random weights, to compare with."""
+    torch.manual_seed(seed)
+    return ViT(from_dict(ModelConfig, state["model"], "checkpoint").encoder()).eval()
+
+
 class Recogniser:
     """A classifier with its preprocessing: pictures in, classes out."""
 

@@ -15,6 +15,7 @@ from maekit.data.loader import (
     build_loader,
     epoch_order,
     in_order,
+    index_batches,
 )
 from maekit.data.sources import ArraySource, FileSource
 from maekit.data.transforms import AugmentConfig, EvalTransform, TrainTransform
@@ -146,3 +147,9 @@ def test_epoch_order__is_a_permutation():
 def test_config__refuses(settings, message):
     with pytest.raises(ConfigError, match=message):
         DataConfig(dir=Path("x"), **settings)
+
+
+def test_index_batches__hold_no_pictures():
+    (batch,) = index_batches([[(0, 3), (0, 1)]])
+    assert batch.indices.tolist() == [3, 1]
+    assert batch.images.numel() == 0

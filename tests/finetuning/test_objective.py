@@ -4,7 +4,7 @@ import torch
 from maekit.data.loader import Batch
 from maekit.data.transforms import Normalise, Preprocessing
 from maekit.finetuning.config import RegularConfig
-from maekit.finetuning.objective import FinetuneObjective, class_weights, index_batches
+from maekit.finetuning.objective import FinetuneObjective, class_weights
 from maekit.models.classifier import Classifier, HeadConfig
 from maekit.models.vit import ViT, ViTConfig
 
@@ -52,9 +52,3 @@ def test_objective__mixes_and_weights():
         torch.manual_seed(seed)
         losses.add(objective(batch).total.item())
     assert len(losses) == 4
-
-
-def test_index_batches__hold_no_pictures():
-    (batch,) = index_batches([[(0, 3), (0, 1)]])
-    assert batch.indices.tolist() == [3, 1]
-    assert batch.images.numel() == 0

@@ -1,32 +1,39 @@
+import json
+
 import pytest
-from PIL import Image
 
 import maekit
 from drawn import drawn, encoded, put
 from maekit.cli import main
 
 
-@pytest.fixture
-def labelled(tmp_path):
-    """Two classes that colour alone tells apart."""
-    for split, number in (("train", 10), ("test", 5)):
-        for name, colour in (("dark", 40), ("light", 220)):
-            for index in range(number):
-                image = Image.blend(
-                    drawn(index, 40, 32), Image.new("RGB", (40, 32), (colour,) * 3), 0.8
-                )
-                put(tmp_path / "labelled" / split / name / f"{index}.png", encoded(image, "PNG"))
-    return tmp_path / "labelled"
-
-
 def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsys):
-    result = maekit.probe(checkpoint=finished, dir=labelled, out=tmp_path / "probe.json")
+    result = maekit.probe(
+        checkpoint=finished, dir=labelled, out=tmp_path / "probe.json", methods=["knn", "linear"]
+    )
     assert result.classes == ["dark", "light"]
-    assert (result.num_train, result.num_test, result.chance) == (20, 10, 0.5)
-    assert result.pretrained.linear_mean == 1.0
-    assert 0.0 <= result.untrained.knn_mean <= 1.0
-    assert (tmp_path / "probe.json").exists()
-    assert "the same, untrained" in capsys.readouterr().out
+    sizes = result.num_train, result.num_val, result.num_test
+    assert (*sizes, result.chance) == (16, 4, 10, 0.5)
+    assert result.top1("linear", "mean") == 1.0
+    assert 0.0 <= result.top1("knn", "cls", "untrained") <= 1.0
+    written = json.loads((tmp_path / "probe.json").read_text())
+    assert written["scores"][0]["test"]["top1"] == result.scores[0].test.top1
+    assert "untrained" in capsys.readouterr().out
+    with pytest.raises(KeyError):
+        result.top1("attentive", "patches")
+
+
+@pytest.mark.slow
+def test_probe__every_method(finished, labelled):
+    result = maekit.probe(checkpoint=finished, dir=labelled, untrained=False)
+    found = {(score.method, score.features): score for score in result.scores}
+    assert set(found) == {
+        (method, features) for method in ("knn", "linear", "sgd") for features in ("mean", "cls")
+    } | {("attentive", "patches")}
+    for key in (("linear", "mean"), ("sgd", "mean"), ("attentive", "patches")):
+        assert found[key].test.top1 == 1.0
+    assert found["sgd", "mean"].chosen.startswith("rate ")
+    assert found["attentive", "patches"].chosen.startswith("block ")
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -11,14 +13,15 @@ from torch import Tensor
 _CHUNK = 1024
 
 
-def knn_classify(
+def knn_probabilities(
     train: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
     queries: Float[Tensor, "m d"],
-    k: int = 20,
+    num_classes: int,
+    ks: Sequence[int],
     temperature: float = 0.07,
-) -> Int[Tensor, " m"]:
-    """Classifies by the weighted votes of the `k` most similar vectors.
+) -> dict[int, Float[Tensor, "m classes"]]:
+    """Returns the share of the votes of the `k` most similar vectors that each class gets, by `k`.
 
     Similarity is the cosine; a vote weighs exp(similarity / temperature).
 
@@ -27,15 +30,38 @@ def knn_classify(
 
     >>> import torch
     >>> train = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    >>> knn_classify(train, torch.tensor([0, 0, 1]), torch.tensor([[0.1, 0.9]]), k=1).tolist()
-    [1]
+    >>> queries = torch.tensor([[0.1, 0.9]])
+    >>> knn_probabilities(train, torch.tensor([0, 0, 1]), queries, 2, [1])[1].tolist()
+    [[0.0, 1.0]]
     """
     train, queries = F.normalize(train, dim=1), F.normalize(queries, dim=1)
-    num_classes, k = int(labels.max()) + 1, min(k, len(train))
-    predicted = []
+    most = min(max(ks), len(train))
+    shares: dict[int, list[Tensor]] = {k: [] for k in ks}
     for chunk in torch.split(queries, _CHUNK):
-        similarity, nearest = (chunk @ train.T).topk(k, dim=1)
-        votes = torch.zeros(len(chunk), num_classes)
-        votes.scatter_add_(1, labels[nearest], (similarity / temperature).exp())
-        predicted.append(votes.argmax(dim=1))
-    return torch.cat(predicted)
+        similarity, nearest = (chunk @ train.T).topk(most, dim=1)
+        # Less than one for every vote: exp(1 / 0.07) is a large number.
+        weights = ((similarity - 1) / temperature).exp()
+        for k, rows in shares.items():
+            votes = torch.zeros(len(chunk), num_classes)
+            votes.scatter_add_(1, labels[nearest[:, :k]], weights[:, :k])
+            rows.append(F.normalize(votes, p=1, dim=1))
+    return {k: torch.cat(rows) for k, rows in shares.items()}
+
+
+def choose_k(
+    train: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    held: Float[Tensor, "m d"],
+    held_labels: Int[Tensor, " m"],
+    num_classes: int,
+    ks: Sequence[int],
+    temperature: float = 0.07,
+) -> int:
+    """Returns the `k` that classifies held-out vectors best; among equals, the surest."""
+    shares = knn_probabilities(train, labels, held, num_classes, ks, temperature)
+
+    def quality(k: int) -> tuple[float, float]:
+        right = (shares[k].argmax(1) == held_labels).double().mean()
+        return float(right), float(shares[k].gather(1, held_labels[:, None]).mean())
+
+    return max(ks, key=quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # Strengths of the L2 penalty to choose from, over the mean loss of standardised features.
-_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _ITERATIONS = 200
 
 
@@ -22,42 +23,22 @@ class LinearProbe(NamedTuple):
     weight: Float[Tensor, "classes d"]
     bias: Float[Tensor, " classes"]
     penalty: float
-    """The L2 penalty that did best on held-out training data."""
+    """The L2 penalty it was fitted with."""
 
-    def predict(self, features: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
+    def probabilities(self, features: Float[Tensor, "m d"]) -> Float[Tensor, "m classes"]:
         """Classifies feature vectors."""
-        return _logits(self, features).argmax(dim=1)
+        return F.softmax(_logits(self, features), dim=1)
 
 
 def fit_linear_probe(
-    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], seed: int = 0
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], num_classes: int, penalty: float
 ) -> LinearProbe:
     """Fits a multinomial logistic regression by L-BFGS.
 
-    Features are standardised first (the batch norm without affine of the paper's probe); the
-    penalty is chosen on a fifth of the training data, then all of it is fitted again.
+    Features are standardised first (the batch norm without affine of the paper's probe).
 
     Source: He et al. 2022, appendix A.1, "Linear probing", solved exactly instead of by LARS.
     """
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-    held = max(1, len(features) // 5)
-    chosen, others = order[:held], order[held:]
-    scores = {
-        penalty: accuracy(
-            _fit(features[others], labels[others], penalty, int(labels.max()) + 1).predict(
-                features[chosen]
-            ),
-            labels[chosen],
-        )
-        for penalty in _PENALTIES
-    }
-    best = max(_PENALTIES, key=lambda penalty: (scores[penalty], penalty))
-    return _fit(features, labels, best, int(labels.max()) + 1)
-
-
-def _fit(
-    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], penalty: float, num_classes: int
-) -> LinearProbe:
     std, mean = torch.std_mean(features, dim=0, correction=0)
     probe = LinearProbe(
         mean,
@@ -86,10 +67,27 @@ def _fit(
     return probe._replace(weight=probe.weight.detach(), bias=probe.bias.detach())
 
 
+def choose_penalty(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    held: Float[Tensor, "m d"],
+    held_labels: Int[Tensor, " m"],
+    num_classes: int,
+    penalties: Sequence[float] = PENALTIES,
+) -> float:
+    """Returns the penalty that classifies held-out features best; among equals, the strongest."""
+
+    def quality(penalty: float) -> tuple[float, float]:
+        probe = fit_linear_probe(features, labels, num_classes, penalty)
+        return accuracy(probe.probabilities(held).argmax(1), held_labels), penalty
+
+    return max(penalties, key=quality)
+
+
 def _logits(probe: LinearProbe, features: Float[Tensor, "m d"]) -> Float[Tensor, "m classes"]:
     return F.linear((features - probe.mean) / probe.std, probe.weight, probe.bias)
 
 
 def accuracy(predicted: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> float:
     """Returns the share of right predictions, in [0, 1]."""
-    return float((predicted == labels).float().mean())
+    return float((predicted == labels).double().mean())

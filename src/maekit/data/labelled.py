@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maekit.data.listing import read_text
 from maekit.data.loader import DataConfig
 from maekit.data.opening import Counting, survey
-from maekit.data.sources import Source, Subset
+from maekit.data.sources import Joined, Source, Subset
 from maekit.data.survey import Survey
 from maekit.errors import ConfigError, DataError
 from maekit.runtime import mix
@@ -70,6 +70,12 @@ class Labelled:
     def take(self, rows: NDArray[np.int64]) -> Labelled:
         """Returns some of the pictures, in the order given."""
         return Labelled(Subset(self.source, rows), self.labels[rows])
+
+    def join(self, other: Labelled) -> Labelled:
+        """Returns these pictures, then the others."""
+        return Labelled(
+            Joined(self.source, other.source), np.concatenate([self.labels, other.labels])
+        )
 
 
 class LabelledData(NamedTuple):

@@ -75,6 +75,32 @@ class Subset:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """The pictures of one source, then those of another."""
+
+    first: Source
+    second: Source
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def name(self, index: int) -> str:
+        """Returns the name in its own source."""
+        source, index = self._place(index)
+        return source.name(index)
+
+    def read(self, index: int) -> Pixels:
+        """Decodes a picture."""
+        source, index = self._place(index)
+        return source.read(index)
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        if index < len(self.first):
+            return self.first, index
+        return self.second, index - len(self.first)
+
+
+@dataclass(frozen=True)
 class ArraySource:
     """Pictures in one array of shape (n, h, w), (n, h, w, c) or (n, c, h, w)."""
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from maekit import checkpoint
 from maekit.config import from_dict
 from maekit.data.labelled import Labelled, LabelledData
-from maekit.data.loader import Batch, StepSampler, Views, build_loader
+from maekit.data.loader import Batch, StepSampler, Views, build_loader, index_batches
 from maekit.data.scan_pool import Progress
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, Normalise, Preprocessing
 from maekit.features import whole_views
 from maekit.finetuning.config import FinetuneConfig
-from maekit.finetuning.objective import FinetuneObjective, class_weights, index_batches
+from maekit.finetuning.objective import FinetuneObjective, class_weights
 from maekit.finetuning.transforms import FinetuneTransform
 from maekit.models.classifier import Classifier, probabilities
 from maekit.models.mae import ModelConfig

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -65,11 +63,3 @@ def class_weights(labels: Int[Tensor, " n"], num_classes: int) -> Float[Tensor, 
     counts = labels.bincount(minlength=num_classes).clamp_min(1).float()
     weights = 1.0 / counts
     return weights / weights.mean()
-
-
-def index_batches(sampler: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
-    """Yields batches of indices alone, where no picture has to be read any more."""
-    for keys in sampler:
-        indices = torch.tensor([index for _, index in keys])
-        nothing = torch.empty(len(keys), 0)
-        yield Batch(nothing[:, None, None], nothing, indices, [])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maekit.errors import ConfigError
 from maekit.models.layers import LAYER_NORM_EPS, LayerNorm, Mlp
-from maekit.models.vit import Features, ViT
+from maekit.models.vit import ViT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +55,16 @@ class AttentivePool(nn.Module):
 
     def forward(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
         """Pools the tokens."""
-        dim = patches.shape[-1]
+        dim, number = patches.shape[-1], len(self.queries)
         weights = (patches @ self.queries.T * dim**-0.5).softmax(dim=1)
-        values = rearrange(self.value(patches), "b n (q d) -> b q n d", q=len(self.queries))
-        pooled = rearrange(weights, "b n q -> b q 1 n") @ values
-        joined: Tensor = rearrange(pooled, "b q 1 d -> b (q d)")
-        return joined
+        pooled = weights.transpose(1, 2) @ patches
+        # The projection is linear and the weights sum to one: to project what was pooled is the
+        # same as to pool what was projected, and there is far less of it.
+        projection = rearrange(self.value.weight, "(q e) d -> q e d", q=number)
+        values: Tensor = rearrange(
+            torch.einsum("bqd,qed->bqe", pooled, projection), "b q e -> b (q e)"
+        )
+        return values + self.value.bias
 
 
 class Head(nn.Module):
@@ -123,12 +127,10 @@ class Classifier(nn.Module):
 
     def select(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b k d"]:
         """Returns the tokens that the head takes, for normalised images."""
-        features = next(itertools.islice(self.encoder.layers(images), self.layer - 1, None))
-        if self.frozen and self.layer == self.encoder.config.depth:
-            features = Features(
-                None if features.cls is None else self.encoder.norm(features.cls),
-                self.encoder.norm(features.patches),
-            )
+        if self.frozen:
+            features = self.encoder.features_at(images, [self.layer])[self.layer]
+        else:
+            features = next(itertools.islice(self.encoder.layers(images), self.layer - 1, None))
         if self.head.config.kind == "attentive":
             return features.patches
         if self.head.config.pool == "cls":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -176,6 +176,25 @@ class ViT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
             yield self._divide(tokens)
+
+    def features_at(
+        self, images: Float[Tensor, "b c height width"], layers: Sequence[int]
+    ) -> dict[int, Features]:
+        """Returns the tokens of whole images after some blocks, counted from 1.
+
+        After the last block they are normed, as `forward` gives them; after others they are not.
+        """
+        wanted: dict[int, Features] = {}
+        for layer, features in enumerate(self.layers(images), start=1):
+            if layer in layers:
+                wanted[layer] = features
+            if len(wanted) == len(layers):
+                break
+        last = self.config.depth
+        if last in wanted:
+            cls, patches = wanted[last]
+            wanted[last] = Features(None if cls is None else self.norm(cls), self.norm(patches))
+        return wanted
 
     def encode(
         self, patches: Float[Tensor, "b n ppc"], visible: Int[Tensor, "b k"] | None = None

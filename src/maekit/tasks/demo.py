@@ -13,8 +13,9 @@ from PIL import Image
 
 from maekit.config import Task
 from maekit.errors import ConfigError
+from maekit.probing.result import ProbeResult
 from maekit.tasks.pretrain import pretrain
-from maekit.tasks.probe import ProbeResult, probe
+from maekit.tasks.probe import probe
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def run(config: DemoConfig) -> DemoResult:
         optim={"base_lr": 2e-3},
     )
     assert trained is not None
-    measured = probe(checkpoint=out / "run", dir=tiles)
+    measured = probe(checkpoint=out / "run", dir=tiles, methods=("knn", "linear"))
     logger.info(
         "Look at %s and %s.\n\nYour own pictures (any folder, nested or flat):\n"
         "  mae pretrain YOUR_FOLDER --plan     what would happen, and how long it takes\n"

@@ -1,73 +1,46 @@
-"""Measures an encoder on labelled folders: k-NN and linear probe, beside the untrained one."""
+"""Measures an encoder on labelled pictures: k-NN, linear and attentive probes, beside untrained."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from maekit import checkpoint
-from maekit.analysis.neighbours import knn_classify
-from maekit.analysis.probes import accuracy, fit_linear_probe
-from maekit.config import Task, build, from_dict, given_python
-from maekit.data.labelled import labels_of_folders
-from maekit.data.loader import DataConfig
-from maekit.data.opening import survey
-from maekit.data.sources import Source
-from maekit.errors import DataError
-from maekit.features import FeatureTable, extract
-from maekit.models.mae import ModelConfig
-from maekit.models.vit import ViT
-from maekit.report.progress import counting, print_table
+from maekit.config import Task, build, given_python
+from maekit.data.labelled import LabelConfig, load_labelled
+from maekit.errors import ConfigError
+from maekit.probing.measure import KS, Measuring, measure
+from maekit.probing.result import METHODS, Method, ProbeResult, Score, print_result
+from maekit.report.progress import counting
 from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_json
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Measures an encoder on labelled pictures, one folder a class."""
+    """Measures a frozen encoder on labelled pictures."""
 
     checkpoint: Path
     """Checkpoint or run folder."""
-    dir: Path
-    """Folder with train/CLASS/… and test/CLASS/… (or val/CLASS/…)."""
-    k: int = 20
-    """Neighbours that vote."""
+    data: LabelConfig
+    methods: tuple[Method, ...] = METHODS
+    """knn: votes of the nearest pictures. linear: logistic regression solved by L-BFGS. sgd: the
+    paper's linear probe, batch norm and a linear layer trained by SGD. attentive: learned queries
+    on the patch tokens of the best block."""
+    untrained: bool = True
+    """Whether the same encoder with random weights is measured beside it."""
     seed: int = 0
-    """Fixes the untrained encoder and the split on which the probe's penalty is chosen."""
+    """Fixes the untrained encoder, every division of the pictures, and the probes."""
     device: Literal["cpu", "cuda"] | None = None
     """cpu or cuda; a GPU where there is one if not given."""
     out: Path | None = None
     """JSON file to write the numbers to."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Top-1 accuracies on the test folder, in [0, 1]. None where there is no class token."""
-
-    knn_cls: float | None
-    knn_mean: float
-    linear_cls: float | None
-    linear_mean: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeResult:
-    """The encoder beside the same one untrained."""
-
-    classes: list[str]
-    num_train: int
-    num_test: int
-    chance: float
-    """Accuracy of always naming the test folder's most frequent class."""
-    pretrained: Scores
-    untrained: Scores
-    protocol: str
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ConfigError(f"methods names none; there are {', '.join(METHODS)}.")
 
 
 def probe(config: ProbeConfig | None = None, /, **given: object) -> ProbeResult:
@@ -78,55 +51,52 @@ def probe(config: ProbeConfig | None = None, /, **given: object) -> ProbeResult:
         given: Settings by name instead, e.g. `checkpoint="runs/a", dir="labelled"`.
 
     Raises:
-        MaekitError: If the checkpoint or the folders cannot be used.
+        MaekitError: If the checkpoint or the pictures cannot be used.
     """
     return run(config or build(ProbeConfig, given_python(given, ProbeConfig)))
 
 
 def run(config: ProbeConfig) -> ProbeResult:
-    """Extracts features once and fits both probes on them."""
-    device = torch.device(choose_device(RuntimeConfig(device=config.device)))
+    """Measures, prints the table, writes the numbers."""
+    return measure_and_tell(config, KS, 0.07)
+
+
+def measure_and_tell(config: ProbeConfig, ks: tuple[int, ...], temperature: float) -> ProbeResult:
+    """Measures the encoder, and the same with random weights; prints and writes what it found.
+
+    Args:
+        config: Which encoder and pictures.
+        ks: Neighbours to choose from.
+        temperature: Of the votes of neighbours.
+    """
     state = checkpoint.load(checkpoint.find(config.checkpoint))
     preprocessing = checkpoint.preprocessing_of(state)
-    pretrained = checkpoint.build_encoder(state)
-    torch.manual_seed(config.seed)
-    untrained = ViT(from_dict(ModelConfig, state["model"], "checkpoint").encoder())
-
-    train = _labelled(config.dir / "train", preprocessing.in_channels)
-    test_folder = config.dir / "test" if (config.dir / "test").is_dir() else config.dir / "val"
-    test = _labelled(test_folder, preprocessing.in_channels)
-    classes = sorted(set(train.labels))
-    unknown = sorted(set(test.labels) - set(classes))
-    if unknown:
-        raise DataError(
-            f"{test_folder} has classes that {config.dir / 'train'} lacks: {', '.join(unknown)}."
-        )
-    y_train = torch.tensor([classes.index(label) for label in train.labels])
-    y_test = torch.tensor([classes.index(label) for label in test.labels])
-
-    scores = []
-    for name, encoder in (("pre-trained", pretrained), ("untrained", untrained)):
-        tables = []
-        for part, labelled in (("train", train), ("test", test)):
-            with counting(f"Features of {part}, {name}") as progress:
-                tables.append(
-                    extract(
-                        encoder, labelled.source, preprocessing, num_cores() - 1, device, progress
-                    )
-                )
-        scores.append(_score(tables[0], y_train, tables[1], y_test, config))
+    workers = config.data.num_workers
+    how = Measuring(
+        data=load_labelled(config.data, preprocessing.in_channels, config.seed, counting),
+        preprocessing=preprocessing,
+        methods=[method for method in METHODS if method in config.methods],
+        ks=ks,
+        temperature=temperature,
+        seed=config.seed,
+        num_workers=num_cores() - 1 if workers is None else workers,
+        device=torch.device(choose_device(RuntimeConfig(device=config.device))),
+    )
+    data = how.data
+    scores: list[Score] = measure(how, checkpoint.build_encoder(state), "pre-trained")
+    if config.untrained:
+        scores += measure(how, checkpoint.untrained_encoder(state, config.seed), "untrained")
+    counts = torch.from_numpy(data.test.labels).bincount()
     result = ProbeResult(
-        classes=classes,
-        num_train=len(y_train),
-        num_test=len(y_test),
-        chance=float(y_test.bincount().max()) / len(y_test),
-        pretrained=scores[0],
-        untrained=scores[1],
-        protocol=(
-            f"top-1 on {test_folder}; frozen encoder, whole images; k-NN: cosine, k={config.k}, "
-            "weights exp(s/0.07); linear: logistic regression on standardised features, "
-            "L2 chosen on a fifth of the training data"
-        ),
+        classes=data.classes,
+        num_train=len(data.train),
+        num_val=len(data.val),
+        num_test=len(data.test),
+        chance=float(counts.max()) / len(data.test),
+        leaked=data.leaked,
+        scores=scores,
+        notes=data.notes,
+        protocol=_protocol(config, how),
     )
     if config.out is not None:
         write_json(config.out, asdict(result))
@@ -134,63 +104,20 @@ def run(config: ProbeConfig) -> ProbeResult:
     return result
 
 
-class _Labelled:
-    """Pictures with the name of the folder they lie in."""
-
-    def __init__(self, source: Source, labels: list[str]) -> None:
-        self.source, self.labels = source, labels
-
-
-def _labelled(folder: Path, channels: int) -> _Labelled:
-    _, source = survey(DataConfig(dir=folder), counting, channels)
-    return _Labelled(source, labels_of_folders(folder, source))
-
-
-def _score(
-    train: FeatureTable, y_train: Tensor, test: FeatureTable, y_test: Tensor, config: ProbeConfig
-) -> Scores:
-    def knn(x: Tensor, queries: Tensor) -> float:
-        return accuracy(knn_classify(x, y_train, queries, config.k), y_test)
-
-    def linear(x: Tensor, queries: Tensor) -> float:
-        return accuracy(fit_linear_probe(x, y_train, config.seed).predict(queries), y_test)
-
-    has_cls = train.cls is not None and test.cls is not None
-    return Scores(
-        knn_cls=knn(train.cls, test.cls) if has_cls else None,  # type: ignore[arg-type]  # has_cls
-        knn_mean=knn(train.mean, test.mean),
-        linear_cls=linear(train.cls, test.cls) if has_cls else None,  # type: ignore[arg-type]  # has_cls
-        linear_mean=linear(train.mean, test.mean),
+def _protocol(config: ProbeConfig, how: Measuring) -> str:
+    said = {
+        "knn": f"k-NN: cosine, weights exp(s/{how.temperature:g}), k from "
+        f"{', '.join(map(str, how.ks))}",
+        "linear": "linear: logistic regression on standardised features, L-BFGS, L2 chosen",
+        "sgd": "sgd: batch norm without affine and a linear layer, 90 epochs of SGD, momentum "
+        "0.9, 10 epochs of warm-up, cosine, rate chosen",
+        "attentive": "attentive: learned queries on standardised patch tokens, AdamW, block chosen",
+    }
+    return (
+        f"frozen encoder, whole pictures; chosen by top-1 on {len(how.data.val)} held-out training "
+        f"pictures, then fitted on all {len(how.data.train) + len(how.data.val)}; "
+        f"{'; '.join(said[method] for method in how.methods)}; seed {config.seed}"
     )
 
 
-def print_result(result: ProbeResult) -> None:
-    """Prints the two encoders side by side."""
-
-    def percent(value: float | None) -> str:
-        return "–" if value is None else f"{100 * value:.1f} %"
-
-    rows = [
-        (name, *(percent(value) for value in (s.knn_mean, s.knn_cls, s.linear_mean, s.linear_cls)))
-        for name, s in (
-            ("pre-trained", result.pretrained),
-            ("the same, untrained", result.untrained),
-        )
-    ]
-    print_table(
-        f"{len(result.classes)} classes, {result.num_train} training and {result.num_test} test "
-        "pictures; "
-        f"always the most frequent class: {100 * result.chance:.1f} %. "
-        "Top-1; mean: of the patch tokens, cls: the class token.",
-        (
-            "encoder",
-            "k-NN mean",
-            "k-NN cls",
-            "linear mean",
-            "linear cls",
-        ),
-        rows,
-    )
-
-
-TASK = Task(ProbeConfig, run, ("checkpoint", "dir"))
+TASK = Task(ProbeConfig, run, ("checkpoint", "data.dir"))

@@ -1,0 +1,1 @@
+"""Measures what a frozen encoder's features are worth."""
