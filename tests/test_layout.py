@@ -21,7 +21,6 @@ ELSEWHERE = {
     "pretraining/config.py",
     "pretraining/build.py",
     "pretraining/describe.py",
-    "finetuning/run_folder.py",
 }
 
 

@@ -79,6 +79,7 @@ def test_finetune__what_a_run_leaves(coloured, finished, tmp_path, capsys):
         ["--mode", "partial", "--tune_blocks", "1"],
         ["--mode", "scratch"],
         ["--head.kind", "attentive"],
+        ["--ema", "0.9"],
         ["--head.kind", "mlp", "--head.layer", "1"],
     ],
     ids=lambda changes: "-".join(changes[1::2]),
@@ -92,8 +93,9 @@ def test_finetune__every_mode_learns(coloured, finished, tmp_path, changes):
 
 
 @pytest.mark.slow
-def test_finetune__resumes_exactly(coloured, finished, tmp_path):
-    changes = ["--baseline", "false", "--mode", "full", "--train.epochs", "2"]
+@pytest.mark.parametrize("ema", [[], ["--ema", "0.99"]], ids=["weights", "ema"])
+def test_finetune__resumes_exactly(coloured, finished, tmp_path, ema):
+    changes = ["--baseline", "false", "--mode", "full", "--train.epochs", "2", *ema]
     assert main(arguments(coloured, finished, tmp_path / "a", *changes)) == 0
     run = shutil.copytree(tmp_path / "a", tmp_path / "b")
     (run / "checkpoints" / "last.pt").unlink()  # what is left is from after the first epoch

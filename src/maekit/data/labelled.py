@@ -138,7 +138,8 @@ def load_labelled(
         test = _label(parts["test"], classes, "test", config)
         train_digests, test_digests = parts["train"].digests, parts["test"].digests
     if config.labels_per_class is not None:
-        train = train.take(_few(train.labels, config.labels_per_class, seed))
+        few = _few(train.labels, config.labels_per_class, seed)
+        train, train_digests = train.take(few), train_digests[few]
     if "val" in parts:
         val = _label(parts["val"], classes, "val", config)
         train_digests = np.concatenate([train_digests, parts["val"].digests])

@@ -87,6 +87,9 @@ class FinetuneConfig:
     """Of `partial`: last blocks that are trained."""
     layer_decay: float = 0.65
     """Of tuned encoders: learning rate of a block over that of the next, in (0, 1]."""
+    ema: float | None = None
+    """Decay of a running mean of the weights that is kept and tested in their place, in (0, 1),
+    e.g. 0.999; none if not given."""
     class_weights: bool = False
     """Whether rare classes weigh more in the loss, so that all classes weigh the same."""
     baseline: bool = True
@@ -109,6 +112,8 @@ class FinetuneConfig:
             raise ConfigError("init is needed: the checkpoint or run folder of the encoder.")
         if not 0.0 < self.layer_decay <= 1.0:
             raise ConfigError(f"layer_decay must lie in (0, 1], got {self.layer_decay}.")
+        if self.ema is not None and not 0.0 < self.ema < 1.0:
+            raise ConfigError(f"ema must lie between 0 and 1, got {self.ema}.")
         if self.tune_blocks < 1:
             raise ConfigError(f"tune_blocks must be at least 1, got {self.tune_blocks}.")
         if self.runtime.devices > 1:

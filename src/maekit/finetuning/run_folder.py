@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maekit.analysis.probes import accuracy
 from maekit.config import to_dict
 from maekit.data.sources import Source
 from maekit.data.survey import Skip
@@ -33,7 +34,8 @@ class FinetuneFolder:
         self,
         folder: Path,
         config: FinetuneConfig,
-        classifier: Classifier,
+        judged: Classifier,
+        trained: Classifier | None,
         described: dict[str, Any],
         train_names: Source,
         display: TrainDisplay,
@@ -41,7 +43,9 @@ class FinetuneFolder:
         labels: Int[Tensor, " n"],
         steps_per_epoch: int,
     ) -> None:
-        self.folder, self.config, self.classifier = folder, config, classifier
+        self.folder, self.config = folder, config
+        self.judged, self.trained = judged, trained
+        """What is tested; and the weights that are trained, where those are others."""
         self.described = described
         """What a checkpoint says besides weights: model, preprocessing, classes, fingerprint."""
         self.train_names, self.display = train_names, display
@@ -63,7 +67,7 @@ class FinetuneFolder:
     def on_epoch(self, epoch: int) -> float:
         """Measures the pictures that are held out to choose by; less is better."""
         guessed = self.guess()
-        top1 = float((guessed.argmax(dim=1) == self.labels).double().mean())
+        top1 = accuracy(guessed.argmax(dim=1), self.labels)
         loss = float(F.nll_loss(guessed.double().clamp_min(1e-12).log(), self.labels))
         step = epoch * self.steps_per_epoch
         self.metrics.write({"step": step, "epoch": epoch, "val_top1": top1, "val_loss": loss})
@@ -80,14 +84,19 @@ class FinetuneFolder:
 
     def state(self) -> dict[str, Any]:
         """Returns weights, settings, preprocessing and classes."""
+        beside = {} if self.trained is None else {"trained": _weights(self.trained)}
         return {
             "kind": "finetune",
-            "encoder": self.classifier.encoder.state_dict(),
-            "head": self.classifier.head.state_dict(),
+            **_weights(self.judged),
+            **beside,
             "config": to_dict(self.config),
             "torch": str(torch.__version__),
             **self.described,
         }
+
+
+def _weights(classifier: Classifier) -> dict[str, Any]:
+    return {"encoder": classifier.encoder.state_dict(), "head": classifier.head.state_dict()}
 
 
 def described(

@@ -18,24 +18,17 @@ from torch import Tensor
 
 from maekit import checkpoint
 from maekit.analysis.classification import ClassificationScores, confusion, score_classification
+from maekit.analysis.probes import accuracy
 from maekit.config import Given, Task, build, changed, flatten, given_python, to_yaml
 from maekit.data.labelled import LabelledData, load_labelled
 from maekit.data.survey import write_skips
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
-from maekit.errors import ConfigError, DataError, DecodeError
-from maekit.finetuning.build import (
-    build_classifier,
-    build_training,
-    cache_tokens,
-    predict_source,
-    train_batches,
-)
+from maekit.errors import ConfigError, DecodeError
 from maekit.finetuning.config import SAFE_TO_CHANGE, FinetuneConfig, Mode, choose
-from maekit.finetuning.run_folder import FinetuneFolder, described
-from maekit.log import JsonLines, remove_log_file
-from maekit.models.classifier import Classifier, probabilities
+from maekit.finetuning.fit import fit
+from maekit.log import remove_log_file
 from maekit.report.figures import draw_confusion, draw_sheet
-from maekit.report.progress import TrainDisplay, counting, duration
+from maekit.report.progress import counting, duration
 from maekit.runtime import (
     World,
     choose_device,
@@ -46,7 +39,6 @@ from maekit.runtime import (
 )
 from maekit.training.folder import check_out, open_folder, resumed_config
 from maekit.training.keeper import Keeper
-from maekit.training.loop import train
 
 logger = logging.getLogger(__name__)
 _MISTAKES = 24
@@ -168,11 +160,11 @@ def _run(
             skips = itertools.chain.from_iterable(found.skips for found in data.surveys)
             write_skips(out / "skipped.jsonl", skips)
         _say(config, data)
-        fitted = _fit(config, state, data, world, out)
+        fitted = fit(config, state, data, world, out)
         baseline = None
         if config.baseline and config.mode != "scratch":
             logger.info("The same from random weights:")
-            baseline = _fit(
+            baseline = fit(
                 _untrained(config, out), state, data, world, out / "baseline", random=True
             )
         labels = torch.from_numpy(data.test.labels)
@@ -184,7 +176,9 @@ def _run(
             num_val=len(data.val),
             test=score_classification(fitted.guessed, labels, data.classes, config.train.seed),
             val_top1=fitted.val_top1,
-            baseline_top1=None if baseline is None else _top1(baseline.guessed, labels),
+            baseline_top1=None
+            if baseline is None
+            else accuracy(baseline.guessed.argmax(1), labels),
             chance=float(labels.bincount().max()) / len(labels),
             loaded=fitted.loaded,
             leaked=data.leaked,
@@ -210,94 +204,6 @@ def _untrained(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    guessed: Tensor
-    val_top1: float
-    loaded: str
-
-
-def _fit(
-    config: FinetuneConfig,
-    state: dict[str, Any],
-    data: LabelledData,
-    world: World,
-    out: Path,
-    random: bool = False,
-) -> _Fitted:
-    """Trains one classifier in its folder; returns its guesses on the test."""
-    preprocessing = checkpoint.preprocessing_of(state)
-    classifier, loaded = build_classifier(config, state, len(data.classes), random)
-    logger.info("Weights: %s", loaded)
-    classifier.to(world.device)
-    fingerprint = "+".join(found.fingerprint() for found in data.surveys)
-
-    def tokens(source: Any, what: str) -> Tensor | None:
-        with counting(f"Features of {what}") as progress:
-            return cache_tokens(config, classifier, source, preprocessing, world.device, progress)
-
-    cache = tokens(data.train.source, "training")
-    val_tokens = None if cache is None else tokens(data.val.source, "validation")
-    training = build_training(config, classifier, data, preprocessing, world, cache)
-    keeper = Keeper(out / "checkpoints", 2)
-    if config.resume is not None:
-        saved = keeper.newest()
-        if saved["data_fingerprint"] != fingerprint or saved["classes"] != data.classes:
-            raise DataError(
-                f"The pictures in {config.data.dir} are not those the run began with; bring them "
-                "back, or start a new run."
-            )
-        _load_weights(classifier, saved)
-        training.load_state(saved)
-        JsonLines(out / "metrics.jsonl").keep(training.progress.step)
-
-    def guess() -> Tensor:
-        if val_tokens is None:
-            return predict_source(
-                config, classifier, data.val.source, preprocessing, world.device, _silent
-            )
-        classifier.eval()
-        with torch.no_grad():
-            guessed = probabilities(classifier.head(val_tokens.to(world.device))).cpu()
-        classifier.train()
-        return guessed
-
-    plan = training.plan
-    display = TrainDisplay(plan.num_steps, config.train.epochs or 0, training.progress.step)
-    hooks = FinetuneFolder(
-        out, config, classifier,
-        described(state["model"], preprocessing, data.classes, fingerprint),
-        data.train.source, display, guess, torch.from_numpy(data.val.labels), plan.steps_per_epoch,
-    )  # fmt: skip
-    batches = train_batches(
-        config, data.train, preprocessing, plan, training.progress.step, cache is not None
-    )
-    classifier.train()
-    with display:
-        train(training, batches, hooks, keeper)
-    _load_weights(classifier, checkpoint.load(out / "checkpoints" / "best.pt"))
-    hooks.draw()
-    val_top1 = _top1(guess(), hooks.labels)
-    with counting("Testing") as progress:
-        guessed = predict_source(
-            config, classifier, data.test.source, preprocessing, world.device, progress
-        )
-    return _Fitted(guessed, val_top1, loaded)
-
-
-def _silent(done: int, total: int) -> None:
-    """Shows nothing."""
-
-
-def _load_weights(classifier: Classifier, saved: dict[str, Any]) -> None:
-    checkpoint.load_weights(classifier.encoder, saved["encoder"], "encoder")
-    checkpoint.load_weights(classifier.head, saved["head"], "head")
-
-
-def _top1(guessed: Tensor, labels: Tensor) -> float:
-    return float((guessed.argmax(dim=1) == labels).double().mean())
-
-
 def _say(config: FinetuneConfig, data: LabelledData) -> None:
     logger.info(
         "%d classes; %d pictures to train on, %d to choose by, %d to test.",
@@ -316,6 +222,7 @@ def _protocol(config: FinetuneConfig, data: LabelledData) -> str:
     layer = f"block {config.head.layer}" if config.head.layer else "the last block"
     head = config.head.kind + ("" if config.head.kind == "attentive" else f" on {config.head.pool}")
     decay = "" if config.frozen else f", layer decay {config.layer_decay}"
+    decay += "" if config.ema is None else f", EMA {config.ema}"
     return (
         f"{config.mode}{tuned}; head: {head} of {layer}; {config.train.epochs} epochs of "
         f"{len(data.train)} pictures in batches of {config.train.batch_size}; AdamW, base_lr "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import time
 from dataclasses import dataclass, field
@@ -23,10 +21,12 @@ from maekit.data.transforms import Preprocessor
 from maekit.errors import DataError, DecodeError
 from maekit.models.classifier import probabilities
 from maekit.report.progress import counting
-from maekit.runtime import RuntimeConfig, choose_device, num_cores, write_text
+from maekit.runtime import RuntimeConfig, choose_device, num_cores
+from maekit.tables import check_table, write_table
 
 logger = logging.getLogger(__name__)
 _BATCH = 64
+_COLUMNS = ("path", "class", "probability", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class PredictConfig:
     images: tuple[Path, ...]
     """Pictures, lists of them (.txt, .csv) or folders."""
     out: Path = Path("predictions.csv")
-    """Table to write, a row a picture in the order given: path, class, probability, reason."""
+    """Table to write, .csv or .parquet, a row a picture in the order given: path, class,
+    probability, reason."""
     num_workers: int | None = None
     """Processes that decode pictures; chosen from the cores if not given."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -100,6 +101,7 @@ def run(config: PredictConfig) -> list[Prediction]:
     """Classifies, writes the table, and says how fast."""
     for place in config.images:
         check_outside(config.out, place)
+    check_table(config.out)
     recogniser = load_classifier(config.checkpoint)
     device = torch.device(choose_device(config.runtime))
     model = recogniser.model.to(device)
@@ -154,13 +156,7 @@ def _paths(places: tuple[Path, ...]) -> list[Path]:
 
 
 def _write(path: Path, rows: list[Prediction]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(["path", "class", "probability", "reason"])
-    for row in rows:
-        shown = "" if row.probability is None else f"{row.probability:.6f}"
-        writer.writerow([row.path, row.label or "", shown, row.reason])
-    write_text(path, table.getvalue())
+    write_table(path, dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)))
 
 
 TASK = Task(PredictConfig, run, ("checkpoint", "images"))
