@@ -12,5 +12,5 @@ TASKS = {
     "knn": "Measures an encoder by the votes of nearest pictures; trains nothing.",
     "finetune": "Turns a pre-trained encoder into a classifier of labelled folders.",
     "predict": "Names the class of every picture of a folder, with its probability.",
-    "demo": "Runs the main job on photographs that come with scikit-image: about three minutes.",
+    "demo": "Runs the main job on photographs that come with scikit-image: some minutes.",
 }

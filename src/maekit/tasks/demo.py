@@ -1,4 +1,4 @@
-"""Runs the main job on photographs that come with scikit-image: about three minutes."""
+"""Runs the main job on photographs that come with scikit-image: some minutes."""
 
 from __future__ import annotations
 
