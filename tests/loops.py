@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from maekit.data.loader import Batch
-from maekit.runtime import World
+from maekit.processes import World
 from maekit.training.config import LoopPlan
 from maekit.training.objective import Losses
 from maekit.training.optim import OptimConfig, build_optimizer

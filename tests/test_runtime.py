@@ -10,23 +10,15 @@ from maekit.errors import ConfigError, TrainingError
 from maekit.runtime import (
     Interrupts,
     RuntimeConfig,
-    World,
-    _translate_slurm,
     cache_folder,
     choose_device,
     choose_precision,
-    from_main,
     mix,
-    needs_launch,
     num_cores,
-    process_group,
     replace_file,
-    together,
     usable_memory,
     write_text,
 )
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 def test_mix__spreads_and_repeats():
@@ -77,40 +69,6 @@ def test_config__refuses():
         RuntimeConfig(devices=0)
     with pytest.raises(ConfigError, match="float16 needs a GPU"):
         RuntimeConfig(device="cpu", precision="float16")
-
-
-def test_needs_launch__only_the_first_process(monkeypatch):
-    assert needs_launch(RuntimeConfig(devices=2))
-    monkeypatch.setenv("RANK", "0")
-    assert not needs_launch(RuntimeConfig(devices=2))
-
-
-def test_process_group__alone():
-    with process_group("cpu") as world:
-        assert world == ALONE
-        assert world.is_main
-        assert from_main(world, "x") == "x"
-        assert together(world, 7) == 7
-
-
-def test_slurm__variables_become_torchruns(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    slurm = {
-        "PROCID": "3",
-        "NTASKS": "4",
-        "LOCALID": "1",
-        "JOB_ID": "123456",
-        "JOB_NODELIST": "node7",
-    }
-    for name, value in slurm.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    _translate_slurm()
-    assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")] == ["3", "4", "1"]
-    assert os.environ["MASTER_ADDR"] == "node7"
-    assert 20_000 <= int(os.environ["MASTER_PORT"]) < 40_000
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name)
 
 
 def test_interrupts__notes_the_first_and_leaves_at_the_second():

@@ -5,24 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from maekit.errors import ConfigError, MaekitError, TrainingError, explain_write
+from maekit.errors import ConfigError, TrainingError, explain_write
 
 if TYPE_CHECKING:
     import torch
 
-# A process that waits longer than this for another one gives up with an error.
-_PATIENCE = timedelta(minutes=30)
 _MASK64 = (1 << 64) - 1
 
 
@@ -45,19 +39,6 @@ class RuntimeConfig:
             raise ConfigError(f"devices must be at least 1, got {self.devices}.")
         if self.device == "cpu" and self.precision == "float16":
             raise ConfigError("float16 needs a GPU; on the CPU use float32 or bfloat16.")
-
-
-class World(NamedTuple):
-    """This process among those of the run."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
-        return self.rank == 0
 
 
 def mix(*values: int) -> int:
@@ -176,119 +157,6 @@ def choose_precision(
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return "float32"
-
-
-def needs_launch(config: RuntimeConfig) -> bool:
-    """Whether this process has still to start the processes that will compute."""
-    return config.devices > 1 and "RANK" not in os.environ and "SLURM_PROCID" not in os.environ
-
-
-def launch(devices: int, arguments: list[str]) -> None:
-    """Runs `mae` with `arguments` in several processes, through torchrun's launcher.
-
-    Raises:
-        SystemExit: With 143 or 130 when it was told to stop.
-        MaekitError: If a process failed; its own message stands above.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=devices,
-        run_id=f"mae-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
-    threads = str(max(1, num_cores() // devices))
-    os.environ.setdefault("OMP_NUM_THREADS", threads)
-    command = ["-P", "-m", "maekit", *arguments]
-    try:
-        elastic_launch(config, sys.executable)(*command)
-    except SignalException as stop:
-        raise SystemExit(128 + int(stop.sigval)) from None
-    except ChildFailedError as error:
-        code = next(iter(error.failures.values())).exitcode
-        if code in (130, 143):
-            raise SystemExit(code) from None
-        raise MaekitError(
-            f"One of the {devices} processes failed with exit code {code}; see above."
-        ) from None
-
-
-@contextlib.contextmanager
-def process_group(device: str) -> Iterator[World]:
-    """Joins the processes of the run: those of torchrun or SLURM, or this one alone."""
-    import torch
-    import torch.distributed as dist
-
-    _translate_slurm()
-    if "RANK" not in os.environ:
-        yield World(0, 1, torch.device(device, 0) if device == "cuda" else torch.device(device))
-        return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    here = torch.device(device)
-    if device == "cuda":
-        here = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(here)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield World(rank, size, here)
-    finally:
-        dist.destroy_process_group()
-
-
-def _translate_slurm() -> None:
-    """Sets torchrun's variables from SLURM's, where SLURM started several tasks."""
-    environment = os.environ
-    if (
-        "RANK" in environment
-        or int(environment.get("SLURM_NTASKS", "1")) < 2
-        or "SLURM_PROCID" not in environment
-    ):
-        return
-    environment["RANK"] = environment["SLURM_PROCID"]
-    environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
-    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-    # Every task of a job must meet at one port, and two jobs on a node at different ones.
-    environment.setdefault("MASTER_PORT", str(20_000 + int(environment["SLURM_JOB_ID"]) % 20_000))
-    if "MASTER_ADDR" not in environment:
-        nodes = environment["SLURM_JOB_NODELIST"]
-        if shutil.which("scontrol"):
-            shown = subprocess.run(
-                ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
-            )
-            nodes = shown.stdout.split()[0]
-        environment["MASTER_ADDR"] = nodes
-
-
-def from_main(world: World, value: Any) -> Any:  # any picklable value
-    """Gives every process the main process's value; the others pass None."""
-    if world.size == 1:
-        return value
-    import torch.distributed as dist
-
-    box = [value]
-    dist.broadcast_object_list(
-        box, src=0, device=world.device if world.device.type == "cuda" else None
-    )
-    return box[0]
-
-
-def together(world: World, flag: int) -> int:
-    """Returns the greatest `flag` of all processes; waits for them."""
-    if world.size == 1:
-        return flag
-    import torch
-    import torch.distributed as dist
-
-    value = torch.tensor(flag, device=world.device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return int(value)
 
 
 class Interrupts:

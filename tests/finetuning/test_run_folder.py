@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from loops import WORLD
 from maekit.data.labelled import LabelConfig
 from maekit.data.sources import ArraySource
 from maekit.data.transforms import Preprocessing
@@ -32,7 +33,7 @@ def folder(tmp_path):
         )
         return FinetuneFolder(
             tmp_path, config, classifier(), trained,
-            described({}, preprocessing, ["a", "b"], "f"), source,
+            described({}, preprocessing, ["a", "b"], "f"), WORLD, source,
             TrainDisplay(9, 3, 0), lambda: next(left), torch.tensor([0, 1]), 3,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from maekit.config import build, given_python
 from maekit.errors import ConfigError
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.prepare import plan_loop, prepare
-from maekit.runtime import World
+from maekit.processes import World
 
 WORLD = World(0, 1, torch.device("cpu"))
 

@@ -9,7 +9,7 @@ from maekit.errors import DataError
 from maekit.log import JsonLines
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.run_folder import HeldOut, RunFolder
-from maekit.runtime import World
+from maekit.processes import World
 from maekit.targets import Baselines
 from maekit.training.meter import StepRecord
 

@@ -13,6 +13,7 @@ from drawn import encoded, put
 from maekit import checkpoint
 from maekit.cli import main
 from maekit.log import read_json_lines
+from runs import start
 
 
 @pytest.fixture(scope="session")
@@ -126,3 +127,23 @@ def test_finetune__what_contradicts_the_checkpoint_is_named(coloured, finished, 
     assert "missing norm.weight" in capsys.readouterr().err
     assert main(["predict", str(finished), str(coloured)]) == 2
     assert "holds no classifier" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_finetune__two_processes_train_as_one(coloured, finished, tmp_path, capsys):
+    changes = ["--baseline", "false", "--mode", "full", "--train.epochs", "2", "--mixup", "0"]
+    changes += ["--cutmix", "0", "--augment.drop_path", "0"]  # drawn by each process for itself
+    assert main(arguments(coloured, finished, tmp_path / "one", *changes)) == 0
+    process = start(arguments(coloured, finished, tmp_path / "two", *changes, "--devices", "2"))
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert said.count("Weights: encoder") == 1
+    one, two = (
+        [r["loss"] for r in read_json_lines(tmp_path / name / "metrics.jsonl") if "loss" in r]
+        for name in ("one", "two")
+    )
+    assert one == pytest.approx(two, rel=1e-4)
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["test"]["num_images"] == 18
+    changes = ["--devices", "2", "--baseline", "false"]
+    assert main(arguments(coloured, finished, tmp_path / "three", *changes)) == 2
+    assert "devices must be 1 where the encoder is frozen" in capsys.readouterr().err

@@ -24,7 +24,8 @@ from maekit.finetuning.transforms import FinetuneTransform
 from maekit.models.classifier import Classifier, probabilities
 from maekit.models.mae import ModelConfig
 from maekit.models.vit import ViT
-from maekit.runtime import World, mix, num_cores
+from maekit.processes import World
+from maekit.runtime import mix, num_cores
 from maekit.training.config import LoopPlan, batch_plan, plan_loop
 from maekit.training.optim import build_optimizer, layer_decay_groups
 from maekit.training.state import Training
@@ -52,13 +53,18 @@ def build_classifier(
     classifier = Classifier(encoder, config.head, num_classes, config.frozen)
     if config.mode == "partial":
         encoder.requires_grad_(requires_grad=False)
-        for block in encoder.blocks[-config.tune_blocks :]:
+        used = encoder.blocks[: classifier.layer]
+        for block in used[-config.tune_blocks :]:
             block.requires_grad_()
     elif not config.frozen and "pos_embed" in dict(encoder.named_buffers()):
         # Positions are tuned too, as in the reference.
         positions = encoder.pos_embed.clone()
         del encoder.pos_embed
         encoder.register_parameter("pos_embed", torch.nn.Parameter(positions))
+    # What comes after the tokens that the head takes has no gradient, and processes would wait
+    # for it: the last norm (the head has its own), and blocks behind the one that is used.
+    for unused in (encoder.norm, *encoder.blocks[classifier.layer :]):
+        unused.requires_grad_(requires_grad=False)
     return classifier, loaded
 
 
@@ -107,11 +113,14 @@ def train_batches(
     preprocessing: Preprocessing,
     plan: LoopPlan,
     first_step: int,
+    world: World,
     cached: bool,
 ) -> Iterator[Batch]:
     """Yields batches from a step to the end; of indices alone where tokens are cached."""
     steps = range(first_step, plan.num_steps)
-    sampler = StepSampler(len(train), batch_plan(config.train), plan.seed, steps)
+    sampler = StepSampler(
+        len(train), batch_plan(config.train), plan.seed, steps, world.rank, world.size
+    )
     if cached:
         return index_batches(sampler)
     transform = (

@@ -11,7 +11,7 @@ from maekit.errors import ConfigError
 from maekit.models.classifier import HeadConfig
 from maekit.models.mae import ModelConfig
 from maekit.runtime import RuntimeConfig
-from maekit.training.config import TrainConfig
+from maekit.training.config import TrainConfig, check_batch
 from maekit.training.optim import OptimConfig
 from maekit.training.schedule import ScheduleConfig
 
@@ -116,8 +116,11 @@ class FinetuneConfig:
             raise ConfigError(f"ema must lie between 0 and 1, got {self.ema}.")
         if self.tune_blocks < 1:
             raise ConfigError(f"tune_blocks must be at least 1, got {self.tune_blocks}.")
-        if self.runtime.devices > 1:
-            raise ConfigError("devices must be 1: fine-tuning runs in one process for now.")
+        if self.runtime.devices > 1 and self.frozen:
+            raise ConfigError(
+                "devices must be 1 where the encoder is frozen: what it says of every picture is "
+                "computed once."
+            )
 
     @property
     def frozen(self) -> bool:
@@ -141,13 +144,19 @@ SAFE_TO_CHANGE = (
 )
 
 
-def choose(config: FinetuneConfig, num_images: int, channels: int) -> FinetuneConfig:
+def choose(
+    config: FinetuneConfig, num_images: int, channels: int, processes: int = 1
+) -> FinetuneConfig:
     """Fills in what is left open, by mode and number of pictures.
 
     Args:
         config: As given.
         num_images: Pictures to train on.
         channels: Of the encoder.
+        processes: That share a batch.
+
+    Raises:
+        MaekitError: If the batch does not suit the pictures or the processes.
     """
     usual = _NONE if config.frozen else _PAPER
     if channels not in (1, 3):
@@ -164,14 +173,10 @@ def choose(config: FinetuneConfig, num_images: int, channels: int) -> FinetuneCo
     train = replace(
         train,
         epochs=train.epochs or (100 if config.frozen else 50),
-        batch_size=train.batch_size or min(64, num_images),
+        batch_size=train.batch_size or min(64, num_images // processes * processes),
     )
     assert train.batch_size is not None
-    if train.batch_size > num_images:
-        raise ConfigError(
-            f"train.batch_size {train.batch_size} is more than the {num_images} pictures there "
-            f"are to train on; set it to {num_images} or less."
-        )
+    check_batch(train.batch_size, num_images, processes)
     steps = -(-num_images // train.batch_size)
     train = replace(train, log_every=train.log_every or max(1, min(10, steps // 4)))
     # At 64 pictures a step these are rates of 1e-3 and 2.5e-4.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ from maekit.finetuning.config import FinetuneConfig
 from maekit.finetuning.run_folder import FinetuneFolder, described
 from maekit.log import JsonLines
 from maekit.models.classifier import Classifier, probabilities
+from maekit.processes import World, from_main
 from maekit.report.progress import TrainDisplay, counting
-from maekit.runtime import World
 from maekit.training.averaging import average_of
 from maekit.training.keeper import Keeper
 from maekit.training.loop import train
@@ -54,8 +55,10 @@ def fit(
     world: World,
     out: Path,
     random: bool = False,
-) -> Fitted:
+) -> Fitted | None:
     """Trains one classifier in its folder; the checkpoint that was chosen guesses the test.
+
+    Only the main process writes, judges and returns something.
 
     Args:
         config: Settings in which nothing is left open.
@@ -70,7 +73,8 @@ def fit(
     """
     preprocessing = checkpoint.preprocessing_of(state)
     classifier, loaded = build_classifier(config, state, len(data.classes), random)
-    logger.info("Weights: %s", loaded)
+    if world.is_main:
+        logger.info("Weights: %s", loaded)
     classifier.to(world.device)
     fingerprint = "+".join(found.fingerprint() for found in data.surveys)
 
@@ -81,26 +85,20 @@ def fit(
     cache = tokens(data.train.source, "training")
     val_tokens = None if cache is None else tokens(data.val.source, "validation")
     training = build_training(config, classifier, data, preprocessing, world, cache)
-    average = None if config.ema is None else average_of(classifier, config.ema)
-    # What is judged, kept and tested: the weights, or their running mean.
-    judged = classifier
-    if average is not None:
-        assert isinstance(average.module, Classifier)
-        judged = average.module
-    keeper = Keeper(out / "checkpoints", 2)
+    weights = _Weights(classifier, config.ema)
+    judged = weights.judged
+    keeper = Keeper(out / "checkpoints", 2) if world.is_main else None
     if config.resume is not None:
-        saved = keeper.newest()
+        saved = from_main(world, keeper.newest() if keeper else None)
         if saved["data_fingerprint"] != fingerprint or saved["classes"] != data.classes:
             raise DataError(
                 f"The pictures in {config.data.dir} are not those the run began with; bring them "
                 "back, or start a new run."
             )
-        _load_weights(judged, saved)
+        weights.load(saved)
         training.load_state(saved)
-        if average is not None:
-            _load_weights(classifier, saved["trained"])
-            average.n_averaged.fill_(training.progress.step)
-        JsonLines(out / "metrics.jsonl").keep(training.progress.step)
+        if world.is_main:
+            JsonLines(out / "metrics.jsonl").keep(training.progress.step)
 
     def guess() -> Tensor:
         if val_tokens is None:
@@ -116,21 +114,19 @@ def fit(
     plan = training.plan
     display = TrainDisplay(plan.num_steps, config.train.epochs or 0, training.progress.step)
     hooks = FinetuneFolder(
-        out, config, judged, None if average is None else classifier,
+        out, config, judged, None if weights.average is None else classifier,
         described(state["model"], preprocessing, data.classes, fingerprint),
-        data.train.source, display, guess, torch.from_numpy(data.val.labels), plan.steps_per_epoch,
+        world, data.train.source, display, guess, torch.from_numpy(data.val.labels),
+        plan.steps_per_epoch,
     )  # fmt: skip
     batches = train_batches(
-        config, data.train, preprocessing, plan, training.progress.step, cache is not None
+        config, data.train, preprocessing, plan, training.progress.step, world, cache is not None
     )
     classifier.train()
-
-    def after_step() -> None:
-        if average is not None:
-            average.update_parameters(classifier)
-
-    with display:
-        train(training, batches, hooks, keeper, after_step)
+    with display if world.is_main else contextlib.nullcontext():
+        train(training, batches, hooks, keeper, weights.after_step)
+    if not world.is_main:
+        return None
     _load_weights(judged, checkpoint.load(out / "checkpoints" / "best.pt"))
     hooks.draw()
     val_top1 = accuracy(guess().argmax(1), hooks.labels)
@@ -139,6 +135,29 @@ def fit(
             config, judged, data.test.source, preprocessing, world.device, progress
         )
     return Fitted(guessed, val_top1, loaded)
+
+
+class _Weights:
+    """What is trained, and what is judged, kept and tested: the same, or its running mean."""
+
+    def __init__(self, classifier: Classifier, ema: float | None) -> None:
+        self.trained = self.judged = classifier
+        self.average = None if ema is None else average_of(classifier, ema)
+        if self.average is not None:
+            assert isinstance(self.average.module, Classifier)
+            self.judged = self.average.module
+
+    def after_step(self) -> None:
+        """Follows the weights that are trained."""
+        if self.average is not None:
+            self.average.update_parameters(self.trained)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Takes back what a checkpoint holds."""
+        _load_weights(self.judged, saved)
+        if self.average is not None:
+            _load_weights(self.trained, saved["trained"])
+            self.average.n_averaged.fill_(saved["progress"]["step"])
 
 
 def _silent(done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from maekit.data.transforms import Preprocessing
 from maekit.finetuning.config import FinetuneConfig
 from maekit.log import JsonLines, finite, read_json_lines
 from maekit.models.classifier import Classifier
+from maekit.processes import World
 from maekit.report.figures import draw_curve
 from maekit.report.progress import TrainDisplay
 from maekit.training.meter import StepRecord
@@ -37,6 +38,7 @@ class FinetuneFolder:
         judged: Classifier,
         trained: Classifier | None,
         described: dict[str, Any],
+        world: World,
         train_names: Source,
         display: TrainDisplay,
         guess: Callable[[], Float[Tensor, "n classes"]],
@@ -48,13 +50,15 @@ class FinetuneFolder:
         """What is tested; and the weights that are trained, where those are others."""
         self.described = described
         """What a checkpoint says besides weights: model, preprocessing, classes, fingerprint."""
-        self.train_names, self.display = train_names, display
+        self.world, self.train_names, self.display = world, train_names, display
         self.guess, self.labels, self.steps_per_epoch = guess, labels, steps_per_epoch
         self.metrics = JsonLines(folder / "metrics.jsonl")
         self.skipped = JsonLines(folder / "skipped.jsonl")
 
     def on_record(self, record: StepRecord) -> None:
         """Shows and writes numbers of the training."""
+        if not self.world.is_main:
+            return
         for index, reason in record.replaced:
             name = self.train_names.name(index)
             logger.warning("%s can no longer be read (%s); the next stands in.", name, reason)
@@ -64,8 +68,10 @@ class FinetuneFolder:
         known = finite({**record.scalars, **speed})
         self.metrics.write({"step": record.step, "epoch": record.epoch, **known})
 
-    def on_epoch(self, epoch: int) -> float:
+    def on_epoch(self, epoch: int) -> float | None:
         """Measures the pictures that are held out to choose by; less is better."""
+        if not self.world.is_main:
+            return None
         guessed = self.guess()
         top1 = accuracy(guessed.argmax(dim=1), self.labels)
         loss = float(F.nll_loss(guessed.double().clamp_min(1e-12).log(), self.labels))

@@ -16,7 +16,8 @@ from maekit.models.mae import MaskedAutoencoder
 from maekit.pretraining.objective import PretrainObjective, baselines
 from maekit.pretraining.prepare import Prepared, plan_loop
 from maekit.pretraining.run_folder import HeldOut
-from maekit.runtime import World, mix
+from maekit.processes import World
+from maekit.runtime import mix
 from maekit.training.config import LoopPlan, batch_plan
 from maekit.training.optim import build_optimizer
 from maekit.training.state import Training

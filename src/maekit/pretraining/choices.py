@@ -13,6 +13,7 @@ from maekit.models.mae import ModelConfig, training_flops
 from maekit.patches import Grid
 from maekit.pretraining.config import PretrainConfig
 from maekit.runtime import choose_precision
+from maekit.training.config import check_batch
 
 # Sides that fall into patches well; the greatest that does not enlarge most pictures is taken.
 _SIDES = (32, 64, 96, 128, 160, 224)
@@ -90,7 +91,7 @@ def choose(config: PretrainConfig, facts: Facts) -> Chosen:
     fill("train", epochs=lambda: _epochs(config, facts))
     fill("optim", base_lr=lambda: _base_lr(config))
     fill("data", num_workers=lambda: _num_workers(facts))
-    check_batch(config, facts)
+    check_batch(config.train.batch_size or 0, facts.num_images, facts.processes)
     epochs = config.train.epochs or 1
     steps = -(-facts.num_images // (config.train.batch_size or 1))
     fill("output", eval_every=lambda: (max(1, epochs // 50), "about 50 times a run"))
@@ -107,27 +108,6 @@ def check_model(config: PretrainConfig) -> None:
     """
     encoder, _ = config.model.encoder(), config.model.decoder()
     num_visible(encoder.grid.num_patches, config.masking.mask_ratio)
-
-
-def check_batch(config: PretrainConfig, facts: Facts) -> None:
-    """Refuses a batch that the data or the processes do not allow.
-
-    Raises:
-        DataError: If there are fewer pictures than one batch.
-        ConfigError: If the batch does not fall evenly to the processes.
-    """
-    batch = config.train.batch_size or 0
-    if batch > facts.num_images:
-        raise DataError(
-            f"A batch of {batch} is more than the {facts.num_images} pictures there are to "
-            "train on; "
-            f"set --train.batch_size to {facts.num_images} or less."
-        )
-    if batch % facts.processes:
-        raise ConfigError(
-            f"train.batch_size {batch} does not fall evenly to {facts.processes} processes; use "
-            "a multiple."
-        )
 
 
 def _image_size(facts: Facts) -> tuple[object, str]:

@@ -13,8 +13,8 @@ from maekit.pretraining.build import build_training, held_out, train_batches
 from maekit.pretraining.estimate import Estimate, measure
 from maekit.pretraining.objective import PretrainObjective
 from maekit.pretraining.prepare import Prepared, plan_loop
+from maekit.processes import World
 from maekit.report.progress import duration
-from maekit.runtime import World
 from maekit.targets import Baselines
 from maekit.training.config import LoopPlan
 

@@ -15,7 +15,8 @@ from maekit.models.mae import ModelConfig
 from maekit.pretraining.choices import Choice, Facts, choose
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.data import Pictures, channel_statistics, split
-from maekit.runtime import World, choose_precision, num_cores, usable_memory
+from maekit.processes import World
+from maekit.runtime import choose_precision, num_cores, usable_memory
 from maekit.training import config as training
 from maekit.training.config import LoopPlan
 

@@ -21,9 +21,9 @@ from maekit.masking import random_mask
 from maekit.pretraining.config import PretrainConfig
 from maekit.pretraining.objective import PretrainObjective, evaluate, explained
 from maekit.pretraining.reconstruction import note_for, reconstruct
+from maekit.processes import World
 from maekit.report.figures import draw_loss, draw_panels
 from maekit.report.progress import TrainDisplay
-from maekit.runtime import World
 from maekit.targets import Baselines
 from maekit.training.meter import StepRecord
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maekit.data.loader import Batch, BatchPlan, StepSampler, index_batches
 from maekit.models.classifier import Head, HeadConfig, probabilities
 from maekit.models.layers import LAYER_NORM_EPS
-from maekit.runtime import World
+from maekit.processes import World
 from maekit.training.config import TrainConfig, plan_loop
 from maekit.training.loop import train
 from maekit.training.meter import StepRecord

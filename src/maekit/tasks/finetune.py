@@ -6,18 +6,24 @@ import contextlib
 import csv
 import io
 import itertools
+import json
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maekit import checkpoint
-from maekit.analysis.classification import ClassificationScores, confusion, score_classification
+from maekit.analysis.classification import (
+    ClassificationScores,
+    ClassScores,
+    confusion,
+    score_classification,
+)
 from maekit.analysis.probes import accuracy
 from maekit.config import Given, Task, build, changed, flatten, given_python, to_yaml
 from maekit.data.labelled import LabelledData, load_labelled
@@ -27,16 +33,10 @@ from maekit.errors import ConfigError, DecodeError
 from maekit.finetuning.config import SAFE_TO_CHANGE, FinetuneConfig, Mode, choose
 from maekit.finetuning.fit import fit
 from maekit.log import remove_log_file
+from maekit.processes import World, needs_launch, once, process_group, run_in_processes
 from maekit.report.figures import draw_confusion, draw_sheet
 from maekit.report.progress import counting, duration
-from maekit.runtime import (
-    World,
-    choose_device,
-    choose_precision,
-    process_group,
-    write_json,
-    write_text,
-)
+from maekit.runtime import choose_device, choose_precision, write_json, write_text
 from maekit.training.folder import check_out, open_folder, resumed_config
 from maekit.training.keeper import Keeper
 
@@ -123,17 +123,41 @@ def run(config: FinetuneConfig) -> FinetuneResult:
     )
     assert config.out is not None
     check_out(config.out, config.data.dir, config.resume)
-    state = _encoder_state(config)
-    preprocessing = checkpoint.preprocessing_of(state)
-    data = load_labelled(config.data, preprocessing.in_channels, config.train.seed, counting)
-    config = choose(config, len(data.train), preprocessing.in_channels)
-    precision = choose_precision(config.runtime, device)
-    runtime = replace(
-        config.runtime, device="cuda" if device == "cuda" else "cpu", precision=precision
-    )
-    config = replace(config, runtime=runtime)
+    if needs_launch(config.runtime):
+        return _run_in_processes(config)
     with process_group(device) as world:
-        return _run(config, state, data, world, started)
+        prepared = once(world, lambda: _prepare(config, device, world))
+        return _run(prepared, world, started)
+
+
+def _run_in_processes(config: FinetuneConfig) -> FinetuneResult:
+    run_in_processes("finetune", config.runtime.devices, to_yaml(config))
+    assert config.out is not None
+    values = json.loads((config.out / "result.json").read_text(encoding="utf-8"))
+    per_class = [ClassScores(**row) for row in values["test"].pop("per_class")]
+    test = ClassificationScores(**values.pop("test"), per_class=per_class)
+    return FinetuneResult(**values, test=test)
+
+
+class _Prepared(NamedTuple):
+    config: FinetuneConfig
+    """Nothing in it is left open."""
+    state: dict[str, Any]
+    """Checkpoint with the encoder."""
+    data: LabelledData
+
+
+def _prepare(config: FinetuneConfig, device: str, world: World) -> _Prepared:
+    state = _encoder_state(config)
+    channels = checkpoint.preprocessing_of(state).in_channels
+    data = load_labelled(config.data, channels, config.train.seed, counting)
+    config = choose(config, len(data.train), channels, world.size)
+    runtime = replace(
+        config.runtime,
+        device="cuda" if device == "cuda" else "cpu",
+        precision=choose_precision(config.runtime, device),
+    )
+    return _Prepared(replace(config, runtime=runtime), state, data)
 
 
 def _encoder_state(config: FinetuneConfig) -> dict[str, Any]:
@@ -144,30 +168,26 @@ def _encoder_state(config: FinetuneConfig) -> dict[str, Any]:
     return checkpoint.load(checkpoint.find(config.init))
 
 
-def _run(
-    config: FinetuneConfig,
-    state: dict[str, Any],
-    data: LabelledData,
-    world: World,
-    started: float,
-) -> FinetuneResult:
+def _run(prepared: _Prepared, world: World, started: float) -> FinetuneResult:
+    config, state, data = prepared
     assert config.out is not None
     out = config.out
-    handler = open_folder(out)
-    try:
-        if config.resume is None:
-            write_text(out / "config.yaml", to_yaml(config))
-            skips = itertools.chain.from_iterable(found.skips for found in data.surveys)
-            write_skips(out / "skipped.jsonl", skips)
-        _say(config, data)
+    with contextlib.ExitStack() as stack:
+        if world.is_main:
+            stack.callback(remove_log_file, _begin_folder(config, data))
         fitted = fit(config, state, data, world, out)
         baseline = None
         if config.baseline and config.mode != "scratch":
-            logger.info("The same from random weights:")
+            if world.is_main:
+                logger.info("The same from random weights:")
             baseline = fit(
                 _untrained(config, out), state, data, world, out / "baseline", random=True
             )
+        if not world.is_main:
+            raise SystemExit(0)  # the main process has the result
+        assert fitted is not None
         labels = torch.from_numpy(data.test.labels)
+        beside = None if baseline is None else accuracy(baseline.guessed.argmax(1), labels)
         result = FinetuneResult(
             out=str(out),
             checkpoint=str(out / "checkpoints" / "best.pt"),
@@ -176,9 +196,7 @@ def _run(
             num_val=len(data.val),
             test=score_classification(fitted.guessed, labels, data.classes, config.train.seed),
             val_top1=fitted.val_top1,
-            baseline_top1=None
-            if baseline is None
-            else accuracy(baseline.guessed.argmax(1), labels),
+            baseline_top1=beside,
             chance=float(labels.bincount().max()) / len(labels),
             loaded=fitted.loaded,
             leaked=data.leaked,
@@ -189,8 +207,18 @@ def _run(
         _draw(out, result, fitted.guessed, data)
         _conclude(result)
         return result
-    finally:
-        remove_log_file(handler)
+
+
+def _begin_folder(config: FinetuneConfig, data: LabelledData) -> logging.Handler:
+    """Makes the run folder, and writes and says what is known at the start."""
+    assert config.out is not None
+    handler = open_folder(config.out)
+    if config.resume is None:
+        write_text(config.out / "config.yaml", to_yaml(config))
+        skips = itertools.chain.from_iterable(found.skips for found in data.surveys)
+        write_skips(config.out / "skipped.jsonl", skips)
+    _say(config, data)
+    return handler
 
 
 def _untrained(config: FinetuneConfig, out: Path) -> FinetuneConfig:

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from maekit.config import (
     to_yaml,
 )
 from maekit.data.survey import write_skips
-from maekit.errors import DataError, MaekitError
+from maekit.errors import DataError
 from maekit.log import JsonLines, build_trackers, remove_log_file
 from maekit.pretraining.build import build_training, held_out, train_batches
 from maekit.pretraining.config import SAFE_TO_CHANGE, PretrainConfig
@@ -35,17 +34,9 @@ from maekit.pretraining.describe import print_plan, say_plan
 from maekit.pretraining.objective import PretrainObjective, explained
 from maekit.pretraining.prepare import Prepared, prepare
 from maekit.pretraining.run_folder import RunFolder
+from maekit.processes import World, from_main, needs_launch, once, process_group, run_in_processes
 from maekit.report.progress import TrainDisplay, counting, duration
-from maekit.runtime import (
-    World,
-    choose_device,
-    from_main,
-    launch,
-    needs_launch,
-    process_group,
-    write_json,
-    write_text,
-)
+from maekit.runtime import choose_device, write_json, write_text
 from maekit.training.folder import check_out, open_folder, resumed_config
 from maekit.training.keeper import Keeper
 from maekit.training.loop import train
@@ -145,7 +136,7 @@ def run(config: PretrainConfig) -> PretrainResult | None:
     if needs_launch(config.runtime):
         return _run_in_processes(config)
     with process_group(device) as world:
-        return _train(_prepare_together(config, world), world)
+        return _train(once(world, lambda: prepare(config, world, counting)), world)
 
 
 def _plan(config: PretrainConfig, device: str) -> None:
@@ -158,31 +149,9 @@ def _plan(config: PretrainConfig, device: str) -> None:
 
 
 def _run_in_processes(config: PretrainConfig) -> PretrainResult | None:
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder) / "settings.yaml"
-        settings.write_text(to_yaml(config), encoding="utf-8")
-        launch(config.runtime.devices, ["pretrain", "--config", str(settings)])
+    run_in_processes("pretrain", config.runtime.devices, to_yaml(config))
     assert config.out is not None
     return PretrainResult(**json.loads((config.out / "result.json").read_text(encoding="utf-8")))
-
-
-def _prepare_together(config: PretrainConfig, world: World) -> Prepared:
-    """Prepares on the main process; all get the same result, or end with the same error."""
-    outcome: Prepared | MaekitError | None = None
-    if world.is_main:
-        try:
-            outcome = prepare(config, world, counting)
-        except MaekitError as error:
-            if world.size == 1:
-                raise
-            outcome = error
-    outcome = from_main(world, outcome)
-    if isinstance(outcome, MaekitError):
-        if world.is_main:
-            raise outcome
-        raise SystemExit(2)  # the main process says why
-    assert outcome is not None
-    return outcome
 
 
 def _train(prepared: Prepared, world: World) -> PretrainResult | None:

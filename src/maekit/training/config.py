@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maekit.data.loader import BatchPlan
-from maekit.errors import ConfigError
+from maekit.errors import ConfigError, DataError
 from maekit.training.optim import OptimConfig, scale_lr
 from maekit.training.schedule import Schedule, ScheduleConfig, plan_schedule
 
@@ -57,6 +57,25 @@ class LoopPlan:
     """Epochs between two evaluations, each followed by a checkpoint."""
     save_every_steps: int | None
     save_every_s: float
+
+
+def check_batch(batch_size: int, num_images: int, processes: int) -> None:
+    """Refuses a batch that the data or the processes do not allow.
+
+    Raises:
+        DataError: If there are fewer pictures than one batch.
+        ConfigError: If the batch does not fall evenly to the processes.
+    """
+    if batch_size > num_images:
+        raise DataError(
+            f"A batch of {batch_size} is more than the {num_images} pictures there are to train "
+            f"on; set --train.batch_size to {num_images} or less."
+        )
+    if batch_size % processes:
+        raise ConfigError(
+            f"train.batch_size {batch_size} does not fall evenly to {processes} processes; use a "
+            "multiple."
+        )
 
 
 def batch_plan(config: TrainConfig) -> BatchPlan:

@@ -15,7 +15,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maekit.data.loader import Batch
 from maekit.errors import TrainingError
-from maekit.runtime import Interrupts, World, mix, together
+from maekit.processes import World, together
+from maekit.runtime import Interrupts, mix
 from maekit.training.config import LoopPlan
 from maekit.training.keeper import Keeper
 from maekit.training.meter import Meter, StepRecord

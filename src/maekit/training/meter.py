@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maekit.data.loader import Batch
 from maekit.errors import DataError, TrainingError
-from maekit.runtime import World
+from maekit.processes import World
 from maekit.training.schedule import learning_rate
 from maekit.training.state import Training
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from maekit.runtime import World
+from maekit.processes import World
 from maekit.training.config import LoopPlan
 from maekit.training.objective import Objective
 
