@@ -19,6 +19,7 @@ from maekit.config import (
     to_yaml,
 )
 from maekit.errors import ConfigError
+from maekit.pretraining.config import PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,3 +160,9 @@ def test_describe__one_source_for_help():
         "names",
         "fast",
     ]
+
+
+def test_given_python__a_file_under_what_is_given(tmp_path):
+    given = given_python({"config": "mae_pretrain_smoke", "epochs": 7}, PretrainConfig)
+    assert given["train.epochs"].value == 7
+    assert "model.patch_size" in given

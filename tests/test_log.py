@@ -12,6 +12,7 @@ from maekit.log import (
     TrackerConfig,
     add_log_file,
     build_trackers,
+    check_trackers,
     configure_logging,
     read_json_lines,
     remove_log_file,
@@ -68,7 +69,7 @@ def test_trackers__tensorboard_where_installed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_trackers__a_missing_one_names_its_extra(tmp_path, name):
+def test_trackers__a_missing_one_names_its_extra(name):
     try:
         __import__(name)
     except ImportError:
@@ -76,6 +77,6 @@ def test_trackers__a_missing_one_names_its_extra(tmp_path, name):
             ConfigError,
             match=rf"trackers\.{name} needs that package: pip install 'maekit\[{name}\]'",
         ):
-            build_trackers(TrackerConfig(**{name: "project"}), tmp_path, {})
+            check_trackers(TrackerConfig(**{name: "project"}))
     else:
         pytest.skip(f"{name} is installed")

@@ -1,4 +1,5 @@
 import os
+
 import pytest
 import torch
 
@@ -19,6 +20,12 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def test_needs_launch__only_the_first_process(monkeypatch):
     assert needs_launch(RuntimeConfig(devices=2))
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # a batch script
+    assert needs_launch(RuntimeConfig(devices=2))
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert not needs_launch(RuntimeConfig(devices=2))
+    monkeypatch.delenv("SLURM_PROCID")
     monkeypatch.setenv("RANK", "0")
     assert not needs_launch(RuntimeConfig(devices=2))
 
@@ -48,7 +55,7 @@ def test_slurm__variables_become_torchruns(monkeypatch):
     assert os.environ["MASTER_ADDR"] == "node7"
     assert 20_000 <= int(os.environ["MASTER_PORT"]) < 40_000
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name)
+        del os.environ[name]  # monkeypatch would bring it back afterwards
 
 
 def test_once__alone_it_is_a_call():

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maekit import __version__
-from maekit.config import Given, Task, build, describe, find_name, given_text, read_yaml, settings
+from maekit.config import (
+    Given,
+    Task,
+    build,
+    describe,
+    find_name,
+    find_recipe,
+    given_text,
+    read_yaml,
+    settings,
+)
 from maekit.errors import ConfigError, MaekitError, explain
 from maekit.log import configure_logging
 from maekit.tasks import TASKS
@@ -184,27 +194,10 @@ def _bare(task: Task, words: list[str]) -> dict[str, Given]:
         else:
             given[path], words = Given(words[0], "argument"), words[1:]
     if words:
-        raise ConfigError(f"Too many arguments: {' '.join(words)}.")
+        numbers = all(word.replace(".", "", 1).isdigit() for word in words)
+        hint = " A list is written with commas: --image_size 96,64." if numbers else ""
+        raise ConfigError(f"Too many arguments: {' '.join(words)}.{hint}")
     return given
-
-
-def find_recipe(text: str) -> Path:
-    """Returns the file that --config names: a path, or the name of a shipped recipe.
-
-    Raises:
-        ConfigError: If there is neither.
-    """
-    path = Path(text)
-    if path.exists() or path.parent != Path():
-        return path
-    packaged = Path(__file__).parent / "recipes"
-    recipes = packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
-    name = path.name if path.suffix else f"{path.name}.yaml"
-    found = {recipe.name: recipe for recipe in sorted(recipes.rglob("mae_*.yaml"))}
-    if name not in found:
-        shipped = ", ".join(Path(recipe).stem for recipe in found) or "none"
-        raise ConfigError(f"There is no config file {text}. Shipped recipes: {shipped}.")
-    return found[name]
 
 
 def script(name: str) -> None:

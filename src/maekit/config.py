@@ -133,8 +133,39 @@ def read_yaml(path: Path, cls: type) -> dict[str, Given]:
             except yaml.YAMLError as error:
                 errors.append(f"{name} ({origin}) holds no plain value: {_one_line(error)}")
     if errors:
+        # With a mistake in the file, those in its values are said too.
+        errors += _wrong_types(given, known)
         raise ConfigError("\n".join(errors))
     return given
+
+
+def find_recipe(text: str) -> Path:
+    """Returns the file that --config names: a path, or the name of a shipped recipe.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    path = Path(text)
+    if path.exists() or path.parent != Path():
+        return path
+    packaged = Path(__file__).parent / "recipes"
+    recipes = packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
+    name = path.name if path.suffix else f"{path.name}.yaml"
+    found = {recipe.name: recipe for recipe in sorted(recipes.rglob("mae_*.yaml"))}
+    if name not in found:
+        shipped = ", ".join(Path(recipe).stem for recipe in found) or "none"
+        raise ConfigError(f"There is no config file {text}. Shipped recipes: {shipped}.")
+    return found[name]
+
+
+def _wrong_types(given: Mapping[str, Given], known: Mapping[str, Setting]) -> list[str]:
+    errors = []
+    for name, (value, origin) in given.items():
+        try:
+            convert(value, known[name].type)
+        except ValueError as error:
+            errors.append(f"{name} ({origin}) {error}.")
+    return errors
 
 
 def _leaves(
@@ -175,11 +206,15 @@ def given_text(name: str, text: str, cls: type, origin: str) -> tuple[str, Given
 
 
 def given_python(values: Mapping[str, object], cls: type) -> dict[str, Given]:
-    """Reads keyword arguments: settings by name, or sections as dicts.
+    """Reads keyword arguments: settings by name, sections as dicts, `config` as file or recipe.
 
     Raises:
-        ConfigError: For an unknown name.
+        ConfigError: For an unknown name, or a file with mistakes.
     """
+    if "config" in values:
+        rest = {name: value for name, value in values.items() if name != "config"}
+        file = find_recipe(str(values["config"]))
+        return read_yaml(file, cls) | given_python(rest, cls)
     sections = {name.partition(".")[0] for name in settings(cls) if "." in name}
     given: dict[str, Given] = {}
     for name, value in values.items():

@@ -205,18 +205,22 @@ class _MLflow:
         self.module.end_run()
 
 
-def build_trackers(
-    config: TrackerConfig, folder: Path, settings: Mapping[str, Any]
-) -> list[Tracker]:
-    """Starts the trackers that are installed and wanted.
+def check_trackers(config: TrackerConfig) -> None:
+    """Checks early that a run can be tracked as asked.
 
     Raises:
-        ConfigError: If one is asked for by name and not installed.
+        ConfigError: If a tracker is asked for by name and not installed.
     """
-    trackers: list[Tracker] = []
     for name, wanted in (("wandb", config.wandb), ("mlflow", config.mlflow)):
         if wanted and importlib.util.find_spec(name) is None:
             raise ConfigError(f"trackers.{name} needs that package: pip install 'maekit[{name}]'.")
+
+
+def build_trackers(
+    config: TrackerConfig, folder: Path, settings: Mapping[str, Any]
+) -> list[Tracker]:
+    """Starts the trackers that are installed and wanted."""
+    trackers: list[Tracker] = []
     if config.tensorboard and importlib.util.find_spec("tensorboard") is not None:
         # Its protobuf and TensorFlow probes chat on stderr.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -39,14 +40,16 @@ class World(NamedTuple):
 
 def needs_launch(config: RuntimeConfig) -> bool:
     """Whether this process has still to start the processes that will compute."""
-    return config.devices > 1 and "RANK" not in os.environ and "SLURM_PROCID" not in os.environ
+    # A batch script of one task is started by SLURM too, and has its variables.
+    by_slurm = "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return config.devices > 1 and "RANK" not in os.environ and not by_slurm
 
 
 def launch(devices: int, arguments: list[str]) -> None:
     """Runs `mae` with `arguments` in several processes, through torchrun's launcher.
 
     Raises:
-        SystemExit: With 143 or 130 when it was told to stop.
+        SystemExit: With 143 or 130 when it was told to stop, with 2 after a mistake of the user's.
         MaekitError: If a process failed; its own message stands above.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -66,13 +69,15 @@ def launch(devices: int, arguments: list[str]) -> None:
     threads = str(max(1, num_cores() // devices))
     os.environ.setdefault("OMP_NUM_THREADS", threads)
     command = ["-P", "-m", "maekit", *arguments]
+    # What it would say of a process that failed, that process has said itself.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)(*command)
     except SignalException as stop:
         raise SystemExit(128 + int(stop.sigval)) from None
     except ChildFailedError as error:
         code = next(iter(error.failures.values())).exitcode
-        if code in (130, 143):
+        if code in (2, 130, 143):  # a mistake of the user's has its line already
             raise SystemExit(code) from None
         raise MaekitError(
             f"One of the {devices} processes failed with exit code {code}; see above."

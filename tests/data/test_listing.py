@@ -5,8 +5,8 @@ import time
 import pytest
 
 from drawn import put, write_link_loops, write_messy_folder, write_pictures
-from maekit.data.listing import PathTable, list_pictures
-from maekit.errors import DataError
+from maekit.data.listing import PathTable, check_outside, list_pictures, pictures_of
+from maekit.errors import ConfigError, DataError
 
 
 def test_path_table__odd_names_survive():
@@ -64,3 +64,36 @@ def test_list_pictures__nothing_there(tmp_path, name):
     (tmp_path / "x.pdf").write_bytes(b"%PDF")
     with pytest.raises(DataError, match=r"no folder or file|holds no picture|neither a folder"):
         list_pictures(tmp_path / name)
+
+
+def test_check_outside__folders_lists_and_pictures(tmp_path):
+    folder = write_pictures(tmp_path / "pics", 2)
+    listed = tmp_path / "list.txt"
+    listed.write_text("pics/class0/000.png\n")
+    beside = put(tmp_path / "a.png", (folder / "class0" / "000.png").read_bytes())
+    for out, pictures in (
+        (folder / "run", folder),
+        (folder / "class0" / "run", listed),
+        (tmp_path, beside),
+        (folder / "class0", folder / "class0" / "000.png"),
+    ):
+        with pytest.raises(ConfigError, match="nothing is ever written"):
+            check_outside(out, pictures)
+    check_outside(tmp_path / "run", listed)
+    check_outside(tmp_path / "run", beside)  # people work where their picture lies
+    check_outside(tmp_path / "run", folder)
+
+
+def test_pictures_of__keep_the_order_given(tmp_path):
+    folder = write_pictures(tmp_path / "pics", 6)
+    one = folder / "class1" / "001.png"
+    paths, named = pictures_of((one, folder / "class0"))
+    assert paths[0] == one
+    assert [path.name for path in paths[1:]] == ["000.png", "002.png", "004.png"]
+    assert named == {one}
+    paths, _ = pictures_of([folder], most=2)
+    assert len(paths) == 2
+    with pytest.raises(DataError, match="There is no folder or file"):
+        pictures_of([folder / "none.txt"])
+    with pytest.raises(DataError, match="No picture was given"):
+        pictures_of([])

@@ -14,7 +14,7 @@ from maekit.data.transforms import (
     to_tensor,
     to_unit,
 )
-from maekit.errors import ConfigError
+from maekit.errors import ConfigError, DataError
 
 RGB = Preprocessing(image_size=(16, 24), in_channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
 
@@ -108,3 +108,15 @@ def test_preprocessor__opened_pictures_follow_the_rules_of_files(tmp_path):
         path = put(tmp_path / f"{number}.png", encoded(image, "PNG", **options))
         with Image.open(path) as opened:
             assert torch.equal(prepare(opened), prepare(path))
+
+
+def test_preprocessor__batches_and_what_is_no_picture(tmp_path):
+    preprocess = Preprocessor(
+        Preprocessing(image_size=(8, 8), in_channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
+    )
+    assert preprocess(np.zeros((2, 20, 20, 3), np.uint8)).shape == (2, 3, 8, 8)
+    for nothing in ([], None):
+        with pytest.raises(DataError, match="No picture was given"):
+            preprocess(nothing)
+    with pytest.raises(DataError, match=r"nope.png: file not found"):
+        preprocess(tmp_path / "nope.png")

@@ -7,7 +7,7 @@ from maekit.data.loader import DataConfig
 from maekit.errors import ConfigError, DataError
 from maekit.models.mae import ModelConfig
 from maekit.pretraining.choices import Facts, activation_bytes, choose
-from maekit.pretraining.config import PretrainConfig
+from maekit.pretraining.config import OutputConfig, PretrainConfig
 from maekit.training.config import TrainConfig
 
 CONFIG = PretrainConfig(data=DataConfig(dir=Path("x")))
@@ -96,3 +96,22 @@ def test_choose__refuses_what_cannot_be():
 def test_activation_bytes__grows_with_the_model():
     small = ModelConfig(size="small", image_size=(224, 224), patch_size=16, in_channels=3)
     assert activation_bytes(small, 0.75, 4) < activation_bytes(replace(small, size="base"), 0.75, 4)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"figures_every": 30}, {"figures_every": 7}, {"eval_every": 9}]
+)
+def test_choose__figures_fall_on_evaluations(given):
+    config = replace(CONFIG, train=TrainConfig(epochs=800), output=OutputConfig(**given))
+    output = chosen(LAPTOP, config).output
+    assert output.figures_every % output.eval_every == 0
+    assert {name: getattr(output, name) for name in given} == given
+
+
+def test_choose__says_when_epochs_are_capped():
+    (few,) = (
+        c.reason
+        for c in choose(CONFIG, LAPTOP._replace(num_images=20)).choices
+        if c.name == "train.epochs"
+    )
+    assert few.startswith("the most that are chosen; some 1 h")

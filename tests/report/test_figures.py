@@ -54,10 +54,9 @@ def test_draw_loss__with_and_without_records(tmp_path):
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
-def test_draw_sheet__names_that_would_be_formulas(tmp_path):
-    draw_sheet(
-        tmp_path / "s.png", {f"$a_{n}$ {n}.png": torch.rand(3, 8, 8) for n in range(11)}, "t"
-    )
+def test_draw_sheet__any_name(tmp_path):
+    names = [f"$a_{n}$ {n}.png" for n in range(8)] + ["z\udcff.png", "two\nlines", "犬.png"]
+    draw_sheet(tmp_path / "s.png", {name: torch.rand(3, 8, 8) for name in names}, "t")
     assert (tmp_path / "s.png").exists()
 
 

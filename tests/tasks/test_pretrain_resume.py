@@ -196,3 +196,27 @@ def test_two_processes__an_error_is_said_once_and_sigterm_saves(smoke, tmp_path)
     assert process.returncode == 143
     assert (run / "checkpoints" / "last.pt").exists()
     assert not children(process.pid)
+
+
+@pytest.mark.slow
+def test_resume__of_a_run_that_was_killed_before_it_saved(finished, smoke, tmp_path, capsys):
+    run = tmp_path / "run"
+    twin = [*smoke, "--out", str(tmp_path / "twin"), "--init", str(finished)]
+    assert main(twin) == 0
+    early = shutil.copytree(tmp_path / "twin", tmp_path / "early")
+    shutil.rmtree(early / "checkpoints")
+    assert main(["pretrain", "--resume", str(early)]) == 0
+    assert "starts again" in capsys.readouterr().err
+    assert_same_run(tmp_path / "twin", early)
+    assert main(["pretrain", "--resume", str(run), "--precision", "bfloat16"]) == 2
+    assert "runtime.precision" in capsys.readouterr().err
+
+
+def test_init__has_a_size_of_its_own(finished, smoke, tmp_path, capsys):
+    assert (
+        main(
+            [*smoke[:-2], "--out", str(tmp_path / "x"), "--init", str(finished), "--size", "small"]
+        )
+        == 2
+    )
+    assert "the widths come from the weights" in capsys.readouterr().err

@@ -44,6 +44,9 @@ def test_reconstruct__a_given_mask(finished, pictures, tmp_path):
         str(tmp_path / "mask.png"),
     ]
     assert main(arguments) == 0
+    deep = np.where(mask > 0, 65_535, 300).astype(np.uint16)  # nearly black shows
+    Image.fromarray(deep).save(tmp_path / "mask.png")
+    assert main(arguments) == 0
     Image.fromarray(mask * 0).save(tmp_path / "mask.png")
     assert main(arguments) == 2
 
@@ -75,9 +78,15 @@ def test_reconstruct__refuses_without_decoder_and_broken_pictures(finished, tmp_
 
 
 def test_reconstruct__never_writes_among_the_pictures(finished, pictures, capsys):
-    assert main(["reconstruct", str(finished), str(pictures), "--out", str(pictures / "o")]) == 2
-    assert "nothing is ever written" in capsys.readouterr().err
-    assert not (pictures / "o").exists()
+    folder = pictures / "class0"
+    for place in (pictures, folder / "000.png"):
+        assert main(["reconstruct", str(finished), str(place), "--out", str(folder)]) == 2
+        assert "nothing is ever written" in capsys.readouterr().err
+
+
+def test_reconstruct__takes_some_of_a_large_folder(finished, pictures, tmp_path):
+    result = maekit.reconstruct(checkpoint=finished, images=[pictures], most=9, out=tmp_path / "o")
+    assert len(result.figures) == 2  # eight rows and one
 
 
 def test_reconstruct__a_broken_picture_of_a_folder_is_left_out_and_named(

@@ -6,7 +6,7 @@ import csv
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.decode import SUFFIXES
-from maekit.errors import DataError
+from maekit.errors import ConfigError, DataError
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _LISTS = frozenset({".txt", ".csv"})
@@ -92,6 +92,68 @@ def list_pictures(place: Path) -> Listing:
             f"{place} holds no picture{passed}. Known suffixes: {' '.join(sorted(SUFFIXES))}."
         )
     return listing
+
+
+def spread(number: int, most: int) -> NDArray[np.int64]:
+    """Returns at most `most` of `number` indices, evenly spread, in order.
+
+    >>> spread(10, 3).tolist()
+    [0, 4, 9]
+    """
+    return np.unique(np.linspace(0, number - 1, min(most, number)).astype(np.int64))
+
+
+def check_outside(out: Path, pictures: Path) -> None:
+    """Refuses to write among the pictures.
+
+    A single picture, or one beside the list that names it, only bars its own folder itself:
+    people work in the folder where it lies.
+
+    Raises:
+        ConfigError: If `out` lies inside the folder `pictures`, or a folder of listed pictures.
+    """
+    target = out.resolve()
+    if pictures.is_dir():
+        folders, here = {pictures.resolve()}, None
+    elif pictures.suffix.lower() in _LISTS and pictures.exists():
+        listing = list_pictures(pictures)
+        folders = {(listing.root / name).parent.resolve() for name in listing.paths}
+        here = pictures.parent.resolve()
+    else:
+        here = pictures.parent.resolve()
+        folders = {here}
+    for folder in (target, *target.parents):
+        if folder in folders and (folder != here or folder == target):
+            raise ConfigError(
+                f"The folder {out} lies inside the pictures' folder {folder}, where nothing is "
+                "ever written; choose another with --out."
+            )
+
+
+def pictures_of(places: Iterable[Path], most: int | None = None) -> tuple[list[Path], set[Path]]:
+    """Returns the picture files of some places, in order, and those of them that were named.
+
+    Args:
+        places: Pictures, lists of them or folders.
+        most: Pictures taken of each folder or list, evenly spread; all if None.
+
+    Raises:
+        DataError: If there is none.
+    """
+    paths: list[Path] = []
+    named: set[Path] = set()
+    for place in places:
+        if place.is_dir() or place.suffix.lower() in _LISTS:
+            listing = list_pictures(place)
+            number = len(listing.paths)
+            rows = range(number) if most is None else spread(number, most).tolist()
+            paths += [listing.root / listing.paths[row] for row in rows]
+        else:
+            paths.append(place)
+            named.add(place)
+    if not paths:
+        raise DataError("No picture was given.")
+    return paths, named
 
 
 class _Found:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.data.listing import Listing, PathTable
+from maekit.data.listing import Listing, PathTable, spread
 from maekit.data.scan_cache import cache_file, fill_from_cache, write_cache
 from maekit.data.scan_pool import Progress, examine_all
-from maekit.data.sources import ArraySource, FileSource, spread
+from maekit.data.sources import ArraySource, FileSource
 from maekit.data.survey import COLUMNS, Survey
 from maekit.errors import DataError
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from maekit.data.decode import decode
 from maekit.data.listing import PathTable
 from maekit.data.pixels import Pixels, fill_gaps
-from maekit.errors import ConfigError, DataError
+from maekit.errors import DataError
 
 _ARRAYS = frozenset({".npy", ".npz"})
 
@@ -125,28 +125,6 @@ class ArraySource:
         if pixels.dtype not in (np.uint8, np.uint16):
             pixels = fill_gaps(pixels.astype(np.float32))
         return np.ascontiguousarray(pixels)
-
-
-def spread(number: int, most: int) -> NDArray[np.int64]:
-    """Returns at most `most` of `number` indices, evenly spread, in order.
-
-    >>> spread(10, 3).tolist()
-    [0, 4, 9]
-    """
-    return np.unique(np.linspace(0, number - 1, min(most, number)).astype(np.int64))
-
-
-def check_outside(out: Path, pictures: Path) -> None:
-    """Refuses to write among the pictures.
-
-    Raises:
-        ConfigError: If `out` lies inside the folder `pictures`.
-    """
-    if pictures.is_dir() and out.resolve().is_relative_to(pictures.resolve()):
-        raise ConfigError(
-            f"The folder {out} lies inside the pictures' folder {pictures}, where nothing is ever "
-            "written; choose another with --out."
-        )
 
 
 def is_array(place: Path) -> bool:

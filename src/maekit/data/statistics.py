@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 
+from maekit.data.listing import spread
 from maekit.data.scan_pool import Progress
-from maekit.data.sources import Source, spread
+from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import DataError, DecodeError
 

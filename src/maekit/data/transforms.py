@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from maekit.data.decode import decode, from_pillow
 from maekit.data.pixels import Pixels, match_channels
-from maekit.errors import ConfigError
+from maekit.errors import ConfigError, DataError, DecodeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,17 +160,38 @@ class Preprocessor:
         Args:
             pictures: One picture or a sequence of them: paths, PIL images, or arrays of shape
                 (h, w) or (h, w, c) with values in 0 to 255 (uint8), 0 to 65535 (uint16), or floats
-                as in the training data.
+                as in the training data. An array (n, h, w, c) is n pictures.
+
+        Raises:
+            DataError: If there is none, or a file cannot be read.
         """
         return self.normalise(self.views(pictures))  # type: ignore[no-any-return]  # Module.__call__
 
     def views(self, pictures: object) -> Float[Tensor, "b c height width"]:
         """Reads, scales and crops, but does not normalise: images in unit scale."""
-        if isinstance(pictures, str | Path | Image.Image | np.ndarray) or not isinstance(
-            pictures, Sequence
-        ):
+        is_batch = isinstance(pictures, np.ndarray) and pictures.ndim == 4
+        if isinstance(pictures, str | Path) or not (is_batch or isinstance(pictures, Sequence)):
             pictures = [pictures]
-        return torch.stack([to_unit(self.transform(self._tensor(picture))) for picture in pictures])
+        several: list[object] = list(pictures)  # type: ignore[call-overload]  # a sequence by now
+        if not several or several[0] is None:
+            raise DataError("No picture was given; give paths, PIL images or arrays.")
+        views = []
+        for picture in several:
+            try:
+                views.append(self.view(picture))
+            except DecodeError as error:
+                if not isinstance(picture, str | Path):
+                    raise
+                raise DataError(f"{picture}: {error}.") from error
+        return torch.stack(views)
+
+    def view(self, picture: object) -> Float[Tensor, "c height width"]:
+        """As `views`, of one picture.
+
+        Raises:
+            DecodeError: If it cannot be read.
+        """
+        return to_unit(self.transform(self._tensor(picture)))
 
     def _tensor(self, picture: object) -> Tensor:
         if isinstance(picture, str | Path):

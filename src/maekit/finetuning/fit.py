@@ -31,7 +31,7 @@ from maekit.models.classifier import Classifier, probabilities
 from maekit.processes import World, from_main
 from maekit.report.progress import TrainDisplay, counting
 from maekit.training.averaging import average_of
-from maekit.training.keeper import Keeper
+from maekit.training.keeper import Keeper, has_checkpoint
 from maekit.training.loop import train
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def fit(
     weights = _Weights(classifier, config.ema)
     judged = weights.judged
     keeper = Keeper(out / "checkpoints", 2) if world.is_main else None
-    if config.resume is not None:
+    if config.resume is not None and has_checkpoint(out):
         saved = from_main(world, keeper.newest() if keeper else None)
         if saved["data_fingerprint"] != fingerprint or saved["classes"] != data.classes:
             raise DataError(

@@ -48,7 +48,7 @@ def build_training(prepared: Prepared, world: World) -> Built:
     torch.manual_seed(mix(config.train.seed, _WEIGHTS))
     mae = MaskedAutoencoder(config.model)
     loaded = "random"
-    if config.init is not None and config.resume is None:
+    if config.init is not None:
         loaded = _load_initial(mae, config.init)
     objective = PretrainObjective(mae, prepared.preprocessing, config.masking.mask_ratio).to(
         world.device

@@ -94,10 +94,24 @@ def choose(config: PretrainConfig, facts: Facts) -> Chosen:
     check_batch(config.train.batch_size or 0, facts.num_images, facts.processes)
     epochs = config.train.epochs or 1
     steps = -(-facts.num_images // (config.train.batch_size or 1))
-    fill("output", eval_every=lambda: (max(1, epochs // 50), "about 50 times a run"))
-    fill("output", figures_every=lambda: (max(1, epochs // 20), "about 20 times a run"))
+    fill("output", eval_every=lambda: _eval_every(epochs, config.output.figures_every))
+    fill("output", figures_every=lambda: _figures_every(epochs, config.output.eval_every or 1))
     fill("train", log_every=lambda: (max(1, min(10, steps // 10)), "about ten lines an epoch"))
     return Chosen(config, choices)
+
+
+def _eval_every(epochs: int, figures_every: int | None) -> tuple[object, str]:
+    usual, why = max(1, epochs // 50), "about 50 times a run"
+    if figures_every is None or figures_every % usual == 0:
+        return usual, why
+    # Figures are drawn where the held-out loss is measured.
+    divisors = [every for every in range(1, usual + 1) if figures_every % every == 0]
+    return divisors[-1], "so that figures fall on it"
+
+
+def _figures_every(epochs: int, eval_every: int) -> tuple[object, str]:
+    times = max(1, round(epochs / 20 / eval_every))
+    return times * eval_every, f"about {max(1, epochs // (times * eval_every))} times a run"
 
 
 def check_model(config: PretrainConfig) -> None:
@@ -199,10 +213,15 @@ def _epochs(config: PretrainConfig, facts: Facts) -> tuple[object, str]:
     if facts.device == "cpu":
         samples = _CPU_FLOPS_PER_CORE * facts.cores * _CPU_SECONDS / flops
         hours = _CPU_SECONDS / 3600
-        why = f"some {hours:.0f} h on {facts.cores} cores, by a guess; --plan measures it"
+        why = f"some {hours:.0f} h on {facts.cores} cores (a guess, --plan measures)"
     else:
         samples, why = _GPU_SAMPLES, f"some {_GPU_SAMPLES / 1e6:.0f} million views"
-    return int(min(800, max(10, round(samples / facts.num_images)))), why
+    wanted = round(samples / facts.num_images)
+    if wanted > 800:
+        why = f"the most that are chosen; {why} would allow {wanted}"
+    if wanted < 10:
+        why = f"the fewest that are chosen; {why} would allow {wanted}"
+    return int(min(800, max(10, wanted))), why
 
 
 def _base_lr(config: PretrainConfig) -> tuple[object, str]:

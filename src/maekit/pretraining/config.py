@@ -46,6 +46,11 @@ class OutputConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}.")
+        if self.figures_every and self.eval_every and self.figures_every % self.eval_every:
+            raise ConfigError(
+                f"figures_every {self.figures_every} must be a multiple of eval_every "
+                f"{self.eval_every}: figures are drawn where the held-out loss is measured."
+            )
         if self.save_every_minutes <= 0:
             raise ConfigError(
                 f"save_every_minutes must be positive, got {self.save_every_minutes}."
@@ -90,7 +95,9 @@ class PretrainConfig:
 SAFE_TO_CHANGE = (
     "data.dir",  # a folder may move; that its pictures are the same is checked by content
     "data.num_workers",
-    "runtime.",
+    "runtime.device",
+    "runtime.devices",
+    "runtime.compile",
     "output.",
     "trackers.",
     "train.log_every",

@@ -45,14 +45,16 @@ def measure(training: Training, batches: Iterator[Batch]) -> Estimate:
         training: Of one process; its plan's micro-batches are what is measured.
         batches: One for every forward pass.
     """
-    first = next(batches)  # processes start and modules load: not part of the speed
+    started = time.monotonic()
+    first = next(batches)  # processes start and modules load: part of the speed only if alone
+    alone = len(first.indices) / (time.monotonic() - started)
     started, images = time.monotonic(), 0
     while time.monotonic() - started < _LOAD_SECONDS:
         batch = next(batches, None)
         if batch is None:
             break
         images += len(batch.indices)
-    load = images / (time.monotonic() - started) if images else float("nan")
+    load = images / (time.monotonic() - started) if images else alone
 
     device = training.world.device
     on_device = first.to(device)

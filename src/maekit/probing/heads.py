@@ -18,7 +18,7 @@ from maekit.training.config import TrainConfig, plan_loop
 from maekit.training.loop import train
 from maekit.training.meter import StepRecord
 from maekit.training.objective import Losses
-from maekit.training.optim import OptimConfig, build_optimizer, parameter_groups
+from maekit.training.optim import OptimConfig, build_optimizer
 from maekit.training.schedule import ScheduleConfig
 from maekit.training.state import Training
 
@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 # Rates for a batch of 256 to choose from. The paper's 0.1 is LARS's, which scales by layer.
 SGD_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _SGD_EPOCHS, _SGD_WARMUP = 90, 10
-_ATTENTIVE_BATCH = 256
-_ATTENTIVE_OPTIM = OptimConfig(base_lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999))
+_ATTENTIVE_LR = 1e-3
 
 
 class Examples(NamedTuple):
@@ -95,8 +94,7 @@ def fit_sgd_probes(
     number = len(examples.labels)
     config = TrainConfig(
         epochs=_SGD_EPOCHS,
-        # With few pictures smaller, or there would be a step or two an epoch.
-        batch_size=min(number, 512, max(16, number // 8)),
+        batch_size=_batch_size(number, 512),
         seed=seed,
         log_every=10**9,
     )
@@ -123,14 +121,22 @@ def fit_attentive_probe(
     torch.manual_seed(seed)
     number, dim = len(examples.labels), examples.features.shape[-1]
     head = Head(HeadConfig(kind="attentive"), dim, num_classes, frozen=True)
-    batch_size = min(_ATTENTIVE_BATCH, number)
+    batch_size = _batch_size(number, 256)
     epochs = min(100, max(10, round(num_steps * batch_size / number)))
     config = TrainConfig(epochs=epochs, batch_size=batch_size, seed=seed, log_every=10**9)
-    groups = parameter_groups(head, _ATTENTIVE_OPTIM.weight_decay)
-    optimizer = build_optimizer(head, _ATTENTIVE_OPTIM, groups)
+    # AdamW's rate needs no scaling by the batch.
+    optim = OptimConfig(
+        base_lr=_ATTENTIVE_LR * 256 / batch_size, weight_decay=0.05, betas=(0.9, 0.999)
+    )
+    optimizer = build_optimizer(head, optim)
     objective = _OnFeatures(nn.ModuleList([head]), nn.Identity(), examples)
-    _train(objective, optimizer, config, _ATTENTIVE_OPTIM, ScheduleConfig(), device)
+    _train(objective, optimizer, config, optim, ScheduleConfig(), device)
     return head
+
+
+def _batch_size(number: int, most: int) -> int:
+    """With few pictures small, or there would be a step or two an epoch."""
+    return min(number, most, max(16, number // 8))
 
 
 def _train(

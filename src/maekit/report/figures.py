@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,14 @@ def draw_sheet(
     figure, axis = _canvas(cells, title, label_in=0.2)
     for number, name in enumerate(pictures):
         row, column = divmod(number, columns)
-        # A dollar sign would start a formula.
-        text = name[-24:].replace("$", r"\$")
+        text = _printable(name[-24:])
         axis.text((column + 0.5) / columns, 1 - (row + 0.02) / rows, text, **_SMALL)
     _write(figure, path)
+
+
+def _printable(name: str) -> str:
+    """Names are bytes to a file system: no line ends, no broken characters, no formulas."""
+    return "".join(char if char.isprintable() else "·" for char in name).replace("$", r"\$")
 
 
 def draw_loss(
@@ -200,7 +205,7 @@ def draw_confusion(
     axis = figure.subplots()
     shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp_min(1)
     image = axis.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
-    plain = [name.replace("$", r"\$") for name in names]
+    plain = [_printable(name) for name in names]
     axis.set_xticks(range(number), plain, rotation=90, fontsize=7)
     axis.set_yticks(range(number), plain, fontsize=7)
     axis.set_xlabel("predicted")
@@ -219,7 +224,9 @@ def draw_confusion(
 
 def _write(figure: Figure, path: Path) -> None:
     try:
-        with replace_file(path) as file:
+        with replace_file(path) as file, warnings.catch_warnings():
+            # A name in letters that the font lacks is drawn as boxes; nothing to do about it here.
+            warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(file, format="png", dpi=120)
     except OSError as error:
         raise TrainingError(explain_write(path, error)) from error

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from maekit.config import Task, build, given_python
+from maekit.data.listing import check_outside, spread
 from maekit.data.loader import DataConfig
 from maekit.data.opening import survey
-from maekit.data.sources import Source, Subset, check_outside, spread
+from maekit.data.sources import Source, Subset
 from maekit.data.survey import Survey, write_skips
 from maekit.data.transforms import EvalTransform, to_tensor, to_unit
 from maekit.errors import ConfigError, DecodeError

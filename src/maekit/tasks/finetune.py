@@ -38,7 +38,7 @@ from maekit.report.figures import draw_confusion, draw_sheet
 from maekit.report.progress import counting, duration
 from maekit.runtime import choose_device, choose_precision, write_json, write_text
 from maekit.training.folder import check_out, open_folder, resumed_config
-from maekit.training.keeper import Keeper
+from maekit.training.keeper import Keeper, has_checkpoint
 
 logger = logging.getLogger(__name__)
 _MISTAKES = 24
@@ -162,7 +162,7 @@ def _prepare(config: FinetuneConfig, device: str, world: World) -> _Prepared:
 
 def _encoder_state(config: FinetuneConfig) -> dict[str, Any]:
     """Reads the encoder: of `init`, or where that is gone, of the run that goes on."""
-    if config.resume is not None:
+    if config.resume is not None and has_checkpoint(config.resume):
         return Keeper(config.resume / "checkpoints", 2).newest()
     assert config.init is not None
     return checkpoint.load(checkpoint.find(config.init))

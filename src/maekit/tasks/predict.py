@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from maekit.checkpoint import load_classifier
 from maekit.config import Task, build, given_python
-from maekit.data.listing import list_pictures
+from maekit.data.listing import check_outside, pictures_of
 from maekit.data.loader import start_worker
-from maekit.data.sources import check_outside
 from maekit.data.transforms import Preprocessor
-from maekit.errors import DataError, DecodeError
+from maekit.errors import DecodeError
 from maekit.models.classifier import probabilities
 from maekit.report.progress import counting
 from maekit.runtime import RuntimeConfig, choose_device, num_cores
@@ -87,7 +86,8 @@ class _Readings(Dataset[_Reading]):
     def __getitem__(self, index: int) -> _Reading:
         """Reads one picture; a broken one has its reason."""
         try:
-            return _Reading(self.preprocess(self.paths[index])[0], "")
+            view = self.preprocess.view(self.paths[index])
+            return _Reading(self.preprocess.normalise(view[None])[0], "")
         except DecodeError as error:
             return _Reading(None, str(error))
 
@@ -105,7 +105,7 @@ def run(config: PredictConfig) -> list[Prediction]:
     recogniser = load_classifier(config.checkpoint)
     device = torch.device(choose_device(config.runtime))
     model = recogniser.model.to(device)
-    paths = _paths(config.images)
+    paths, _ = pictures_of(config.images)
     workers = num_cores() - 1 if config.num_workers is None else config.num_workers
     loader = DataLoader(
         _Readings(paths, recogniser.preprocess),
@@ -140,19 +140,6 @@ def run(config: PredictConfig) -> list[Prediction]:
         f"; {broken} could not be read and have a reason instead" if broken else "",
     )  # fmt: skip
     return rows
-
-
-def _paths(places: tuple[Path, ...]) -> list[Path]:
-    paths: list[Path] = []
-    for place in places:
-        if place.is_dir() or place.suffix.lower() in (".txt", ".csv"):
-            listing = list_pictures(place)
-            paths += [listing.root / name for name in listing.paths]
-        else:
-            paths.append(place)
-    if not paths:
-        raise DataError("No picture was given: mae predict CHECKPOINT FOLDER.")
-    return paths
 
 
 def _write(path: Path, rows: list[Prediction]) -> None:

@@ -26,8 +26,8 @@ from maekit.config import (
     to_yaml,
 )
 from maekit.data.survey import write_skips
-from maekit.errors import DataError
-from maekit.log import JsonLines, build_trackers, remove_log_file
+from maekit.errors import ConfigError, DataError
+from maekit.log import JsonLines, build_trackers, check_trackers, remove_log_file
 from maekit.pretraining.build import build_training, held_out, train_batches
 from maekit.pretraining.config import SAFE_TO_CHANGE, PretrainConfig
 from maekit.pretraining.describe import print_plan, say_plan
@@ -38,7 +38,7 @@ from maekit.processes import World, from_main, needs_launch, once, process_group
 from maekit.report.progress import TrainDisplay, counting, duration
 from maekit.runtime import choose_device, write_json, write_text
 from maekit.training.folder import check_out, open_folder, resumed_config
-from maekit.training.keeper import Keeper
+from maekit.training.keeper import Keeper, has_checkpoint
 from maekit.training.loop import train
 from maekit.training.state import Training
 
@@ -106,8 +106,8 @@ def load_config(given: dict[str, Given]) -> PretrainConfig:
     if "resume" in given and given["resume"].value is not None:
         # The run has its weights, those it began with are no longer needed; and the device is this
         # machine's to choose again.
-        anew = ("init", "runtime.device")
         folder = Path(str(given["resume"].value))
+        anew = ("init", "runtime.device") if has_checkpoint(folder) else ("runtime.device",)
         return resumed_config(PretrainConfig, folder, given, anew, SAFE_TO_CHANGE)
     if "init" in given and given["init"].value is not None:
         state = checkpoint.load(checkpoint.find(Path(str(given["init"].value)).expanduser()))
@@ -117,6 +117,12 @@ def load_config(given: dict[str, Given]) -> PretrainConfig:
         }
         origin = f"{given['init'].value}, whose weights are taken"
         behind = {name: Given(value, origin) for name, value in flatten(stored, PretrainConfig)}
+        size = given.get("model.size")
+        if size is not None and size.value != state["model"]["size"]:
+            raise ConfigError(
+                f"model.size is {size.value} ({size.origin}), but the widths come from the weights "
+                f"in {given['init'].value}; leave it away, or begin without --init."
+            )
         given = behind | given
     return build(PretrainConfig, given)
 
@@ -133,6 +139,7 @@ def run(config: PretrainConfig) -> PretrainResult | None:
         config = replace(config, out=Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}")
     assert config.out is not None
     check_out(config.out, config.data.dir, config.resume)
+    check_trackers(config.trackers)
     if needs_launch(config.runtime):
         return _run_in_processes(config)
     with process_group(device) as world:
@@ -222,7 +229,13 @@ def _resume(
     training: Training, prepared: Prepared, keeper: Keeper | None, world: World, fingerprint: str
 ) -> None:
     """Takes up a run where its newest whole checkpoint left it, on every process."""
-    state = from_main(world, keeper.newest() if keeper else None)
+    found = keeper is not None and has_checkpoint(keeper.folder.parent)
+    state = from_main(world, keeper.newest() if keeper and found else None)
+    if state is None:
+        if keeper is not None:
+            JsonLines(keeper.folder.parent / "metrics.jsonl").keep(-1)
+            logger.info("It ended before its first checkpoint: the run starts again.")
+        return
     if state["data_fingerprint"] != fingerprint:
         raise DataError(
             f"The pictures in {prepared.found.place} are not those the run began with (their "

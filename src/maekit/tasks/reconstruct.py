@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,17 @@ from torch import Tensor
 from maekit import checkpoint
 from maekit.config import Task, build, given_python
 from maekit.data.decode import decode
-from maekit.data.listing import list_pictures
-from maekit.data.sources import check_outside
+from maekit.data.listing import check_outside, pictures_of
+from maekit.data.scan_pool import Progress
 from maekit.data.survey import Skip
-from maekit.data.transforms import Preprocessor
+from maekit.data.transforms import Preprocessor, to_unit
 from maekit.errors import ConfigError, DataError, DecodeError
-from maekit.masking import Mask, MaskingConfig, given_mask, num_visible, random_mask
+from maekit.masking import MaskingConfig, given_mask, num_visible, random_mask
 from maekit.patches import Grid
 from maekit.pretraining.reconstruction import note_for
 from maekit.pretraining.reconstruction import reconstruct as rebuild
 from maekit.report.figures import draw_panels
+from maekit.report.progress import counting
 
 logger = logging.getLogger(__name__)
 # More rows make a figure that no screen shows.
@@ -39,7 +41,9 @@ class ReconstructConfig:
     checkpoint: Path
     """Checkpoint or run folder, with a decoder."""
     images: tuple[Path, ...]
-    """Pictures, or folders of them."""
+    """Pictures, lists of them (.txt, .csv) or folders."""
+    most: int = 48
+    """Pictures that are taken of each folder or list, evenly spread."""
     mask_ratio: float | None = None
     """Share of patches to hide, in (0, 1); that of the training if not given."""
     mask: Path | None = None
@@ -86,29 +90,32 @@ def run(config: ReconstructConfig) -> ReconstructResult:
     ratio = trained_with if config.mask_ratio is None else config.mask_ratio
     MaskingConfig(mask_ratio=ratio)
     num_visible(grid.num_patches, ratio)
-    images, skipped = _read_all(config.images, preprocess)
-    noise = torch.rand(
-        len(images), grid.num_patches, generator=torch.Generator().manual_seed(config.seed)
-    )
-    mask = random_mask(noise, ratio)
-    if config.mask is not None:
-        masked = read_mask(config.mask, grid)
-        mask = given_mask(masked.expand(len(images), -1))
-    share = float(mask.masked.float().mean())
-    figures, losses = [], []
-    first = _last_number(config.out) + 1
-    for start in range(0, len(images), _ROWS_PER_FIGURE):
-        rows = slice(start, start + _ROWS_PER_FIGURE)
-        part = Mask(mask.visible[rows], mask.masked[rows])
-        panels, loss = rebuild(mae, preprocess.normalise, images[rows], part)
-        losses.append(loss * len(part.masked))
-        figure = config.out / f"{_NAME}{first + start // _ROWS_PER_FIGURE:03d}.png"
-        draw_panels(
-            figure, panels, f"{share:.0%} of the patches hidden", note_for(mae.config.target)
-        )
-        figures.append(str(figure))
-        logger.info("%s", figure)
-    return ReconstructResult(figures=figures, loss=sum(losses) / len(images), skipped=skipped)
+    mask_file = None if config.mask is None else read_mask(config.mask, grid)
+    generator = torch.Generator().manual_seed(config.seed)
+    figures: list[str] = []
+    losses: list[float] = []
+    skipped: list[Skip] = []
+    paths, named = pictures_of(config.images, config.most)
+    number = _last_number(config.out)
+    with counting("Rebuilding") as progress:
+        for views in _read(paths, named, preprocess, skipped, progress):
+            noise = torch.rand(len(views), grid.num_patches, generator=generator)
+            mask = random_mask(noise, ratio)
+            if mask_file is not None:
+                mask = given_mask(mask_file.expand(len(views), -1))
+            panels, loss = rebuild(mae, preprocess.normalise, views, mask)
+            losses += [loss] * len(views)
+            number += 1
+            figure = config.out / f"{_NAME}{number:03d}.png"
+            share = float(mask.masked.float().mean())
+            draw_panels(
+                figure, panels, f"{share:.0%} of the patches hidden", note_for(mae.config.target)
+            )
+            figures.append(str(figure))
+    if not losses:
+        raise DataError(f"None of the {len(skipped)} pictures can be read. {skipped[0].reason}")
+    logger.info("%d pictures in %d figures in %s.", len(losses), len(figures), config.out)
+    return ReconstructResult(figures=figures, loss=sum(losses) / len(losses), skipped=skipped)
 
 
 def _last_number(out: Path) -> int:
@@ -117,37 +124,27 @@ def _last_number(out: Path) -> int:
     return max((int(number) for number in found if number.isdigit()), default=0)
 
 
-def _read_all(
-    places: tuple[Path, ...], preprocess: Preprocessor
-) -> tuple[Float[Tensor, "b c height width"], list[Skip]]:
-    """Reads pictures and folders of them; a broken picture stops it only if it was named itself."""
+def _read(
+    paths: list[Path],
+    named: set[Path],
+    preprocess: Preprocessor,
+    skipped: list[Skip],
+    progress: Progress,
+) -> Iterator[Float[Tensor, "b c height width"]]:
+    """Yields the rows of one figure after another; only a picture that was named stops it."""
     views: list[Tensor] = []
-    skipped: list[Skip] = []
-    for place in places:
-        if not place.is_dir():
-            views.append(_read(place, preprocess))
-            continue
-        listing = list_pictures(place)
-        for name in listing.paths:
-            try:
-                views.append(_read(listing.root / name, preprocess))
-            except DataError as error:
-                skipped.append(Skip(str(listing.root / name), str(error)))
-                logger.warning("Left out: %s", error)
-    if not views:
-        raise DataError(
-            "No picture can be read; give some with mae reconstruct CHECKPOINT IMAGE…"
-            if not skipped
-            else f"None of the {len(skipped)} pictures can be read. {skipped[0].reason}"
-        )
-    return torch.cat(views), skipped
-
-
-def _read(path: Path, preprocess: Preprocessor) -> Float[Tensor, "1 c height width"]:
-    try:
-        return preprocess.views(path)
-    except DecodeError as error:
-        raise DataError(f"{path}: {error}.") from error
+    for done, path in enumerate(paths, start=1):
+        try:
+            views.append(preprocess.view(path))
+        except DecodeError as error:
+            if path in named:
+                raise DataError(f"{path}: {error}.") from error
+            skipped.append(Skip(str(path), f"{path}: {error}."))
+            logger.warning("Left out: %s: %s", path, error)
+        if len(views) == _ROWS_PER_FIGURE or (views and done == len(paths)):
+            yield torch.stack(views)
+            views = []
+        progress(done, len(paths))
 
 
 def read_mask(path: Path, grid: Grid) -> Bool[Tensor, "1 n"]:
@@ -161,8 +158,9 @@ def read_mask(path: Path, grid: Grid) -> Bool[Tensor, "1 n"]:
         pixels = decode(path, Preprocessor.MAX_PIXELS)
     except DecodeError as error:
         raise DataError(f"{path}: {error}.") from error
-    grey = Image.fromarray(pixels[:, :, 0]).resize((grid.width, grid.height), Image.Resampling.BOX)
-    masked = torch.from_numpy(np.asarray(grey) >= 128).reshape(1, -1)
+    grey = Image.fromarray(to_unit(torch.tensor(pixels[:, :, 0])).numpy())
+    small = grey.resize((grid.width, grid.height), Image.Resampling.BOX)
+    masked = torch.from_numpy(np.asarray(small) >= 0.5).reshape(1, -1)
     if not 0 < int(masked.sum()) < grid.num_patches:
         raise ConfigError(
             f"{path} hides {int(masked.sum())} of {grid.num_patches} patches; at least one must "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maekit.config import Given, build, changed, read_yaml, to_plain_text
-from maekit.data.sources import check_outside
+from maekit.data.listing import check_outside
 from maekit.errors import CheckpointError, ConfigError
 from maekit.log import add_log_file
 

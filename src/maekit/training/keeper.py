@@ -104,3 +104,8 @@ class Keeper:
         elif path != self.last and self.last.exists():
             self.last.replace(self.folder / "last.damaged.pt")
         self._last_step = step if path in (self.last, self.folder / "next.pt") else None
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run folder holds anything to go on from; not if it ended before its first save."""
+    return any((run / "checkpoints").glob("*.pt"))
