@@ -83,10 +83,6 @@ class PretrainConfig:
     """Steps to trace with torch.profiler, after two of warm-up."""
 
     def __post_init__(self) -> None:
-        if self.init is not None and self.resume is not None:
-            raise ConfigError(
-                "init starts a new run from weights, resume goes on with a run; give one of them."
-            )
         if self.profile is not None and self.profile < 1:
             raise ConfigError(f"profile must be at least 1, got {self.profile}.")
 

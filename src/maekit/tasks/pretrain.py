@@ -106,6 +106,10 @@ def load_config(given: dict[str, Given]) -> PretrainConfig:
     if "resume" in given and given["resume"].value is not None:
         # The run has its weights, those it began with are no longer needed; and the device is this
         # machine's to choose again.
+        if "init" in given and given["init"].value is not None:
+            raise ConfigError(
+                "init starts a new run from weights, resume goes on with a run; give one of them."
+            )
         folder = Path(str(given["resume"].value))
         anew = ("init", "runtime.device") if has_checkpoint(folder) else ("runtime.device",)
         return resumed_config(PretrainConfig, folder, given, anew, SAFE_TO_CHANGE)
