@@ -22,7 +22,9 @@ class MaskingConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.mask_ratio < 1.0:
-            raise ConfigError(f"mask_ratio must lie between 0 and 1, got {self.mask_ratio}.")
+            raise ConfigError(
+                f"mask_ratio must lie between 0 and 1 (neither of them), got {self.mask_ratio}."
+            )
 
 
 class Mask(NamedTuple):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from maekit.probing.heads import Examples, fit_attentive_probe, fit_sgd_probes, guess
@@ -21,6 +22,7 @@ def test_fit_sgd_probes__a_rate_each_and_the_same_alone():
     assert not torch.equal(*guesses)
 
 
+@pytest.mark.slow
 def test_fit_sgd_probes__weights_follow_from_the_seed():
     train = blobs(60, (6,))
     first, second = (fit_sgd_probes(train, 3, (0.3,), 7, CPU)[0] for _ in range(2))

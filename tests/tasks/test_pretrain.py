@@ -114,6 +114,7 @@ def test_profile__trace_and_table(smoke, tmp_path):
     assert "aten::" in (tmp_path / "run" / "profile.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_data__messy_folder(tmp_path, workers):
     folder = write_messy_folder(tmp_path / "m")

@@ -130,7 +130,7 @@ def _estimate_lines(estimate: Estimate, plan: LoopPlan, world: World, processes:
         speed *= processes  # each has a GPU and workers; on the CPU they share the cores
     total = plan.num_steps * plan.batch_size
     return [
-        f"memory: about {estimate.memory_bytes / 1e9:.2f} GB a process",
+        f"memory: about {max(1, round(estimate.memory_bytes / 1e6)):,} MB a process",
         f"measured in one process: load {estimate.load_images_per_s:.0f} images/s, compute "
         f"{estimate.compute_images_per_s:.0f} images/s",
         f"with {processes} in all, about {speed:.0f} images/s: {duration(total / speed)} to go, "
