@@ -14,6 +14,7 @@ def blobs(number, shape, seed=0):
     return Examples(noise, labels)
 
 
+@pytest.mark.slow
 def test_fit_sgd_probes__a_rate_each_and_the_same_alone():
     train, test = blobs(90, (6,)), blobs(60, (6,), seed=1)
     probes = fit_sgd_probes(train, 3, (0.03, 0.3), 0, CPU)

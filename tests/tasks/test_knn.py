@@ -1,7 +1,10 @@
+import pytest
+
 import maekit
 from maekit.cli import main
 
 
+@pytest.mark.slow
 def test_knn__chooses_k_or_takes_it(finished, labelled, tmp_path, capsys):
     result = maekit.knn(checkpoint=finished, dir=labelled, untrained=False)
     assert {score.method for score in result.scores} == {"knn"}

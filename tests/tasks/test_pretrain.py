@@ -297,6 +297,7 @@ def test_recipes__run_a_few_steps(pictures, tmp_path, recipe):
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_choices__no_config_at_all(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert (

@@ -84,6 +84,7 @@ def test_reconstruct__never_writes_among_the_pictures(finished, pictures, capsys
         assert "nothing is ever written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reconstruct__takes_some_of_a_large_folder(finished, pictures, tmp_path):
     result = maekit.reconstruct(checkpoint=finished, images=[pictures], most=9, out=tmp_path / "o")
     assert len(result.figures) == 2  # eight rows and one
