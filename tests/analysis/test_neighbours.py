@@ -34,4 +34,4 @@ def test_choose_k__by_held_out_vectors():
     train = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.98, 0.2], [0.97, 0.26], [0.0, 1.0]])
     labels = torch.tensor([1, 0, 0, 0, 1])
     held, truth = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
-    assert choose_k(train, labels, held, truth, 2, [1, 3]) == 3
+    assert choose_k(train, labels, held, truth, 2, [1, 3]) == (3, 1.0)

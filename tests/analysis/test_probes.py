@@ -14,7 +14,7 @@ def blobs(number, seed=0):
 def test_probe__agrees_with_scikit_learn():
     linear_model = pytest.importorskip("sklearn.linear_model")
     (x, y), (queries, truth) = blobs(300), blobs(200, seed=1)
-    penalty = choose_penalty(x[:240], y[:240], x[240:], y[240:], 3)
+    penalty, _ = choose_penalty(x[:240], y[:240], x[240:], y[240:], 3)
     probe = fit_linear_probe(x, y, 3, penalty)
     standardise = lambda t: ((t - probe.mean) / probe.std).numpy()  # noqa: E731
     # scikit-learn's penalty is |w|²/(2C) beside a sum over samples.
@@ -36,7 +36,7 @@ def test_probe__constant_features_do_no_harm():
 def test_choose_penalty__among_equals_the_strongest():
     x, y = blobs(90)
     far = x + 100 * y[:, None]
-    assert choose_penalty(far, y, far, y, 3, [1e-5, 1e-2]) == 1e-2
+    assert choose_penalty(far, y, far, y, 3, [1e-5, 1e-2]) == (1e-2, 1.0)
 
 
 def test_accuracy__by_hand():

@@ -7,7 +7,7 @@ from drawn import drawn, encoded, put
 from maekit.cli import main
 
 
-def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsys):
+def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsys, caplog):
     result = maekit.probe(
         checkpoint=finished, dir=labelled, out=tmp_path / "probe.json", methods=["knn", "linear"]
     )
@@ -19,6 +19,7 @@ def test_probe__beside_the_untrained_encoder(finished, labelled, tmp_path, capsy
     written = json.loads((tmp_path / "probe.json").read_text())
     assert written["scores"][0]["test"]["top1"] == result.scores[0].test.top1
     assert "untrained" in capsys.readouterr().out
+    assert "4 of the training pictures are held out to choose by" in caplog.text
     with pytest.raises(KeyError):
         result.top1("attentive", "patches")
 

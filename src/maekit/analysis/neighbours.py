@@ -56,12 +56,16 @@ def choose_k(
     num_classes: int,
     ks: Sequence[int],
     temperature: float = 0.07,
-) -> int:
-    """Returns the `k` that classifies held-out vectors best; among equals, the surest."""
+) -> tuple[int, float]:
+    """Returns the `k` that classifies held-out vectors best, and its share of right ones.
+
+    Among equals it is the surest.
+    """
     shares = knn_probabilities(train, labels, held, num_classes, ks, temperature)
 
     def quality(k: int) -> tuple[float, float]:
         right = (shares[k].argmax(1) == held_labels).double().mean()
         return float(right), float(shares[k].gather(1, held_labels[:, None]).mean())
 
-    return max(ks, key=quality)
+    best = max(ks, key=quality)
+    return best, quality(best)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from maekit.data.sources import Joined, Source, Subset
 from maekit.data.survey import Survey
 from maekit.errors import ConfigError, DataError
 from maekit.runtime import mix
+
+logger = logging.getLogger(__name__)
 
 # Tells the split from the other uses of the seed.
 _SPLIT = 6
@@ -92,6 +95,18 @@ class LabelledData(NamedTuple):
     """How it was divided and what was left out, in words."""
     leaked: int
     """Test pictures that are equal, byte for byte, to one used for training or choosing."""
+
+    def warn(self, see: str) -> None:
+        """Says what was left out and how it was divided.
+
+        Args:
+            see: Where the pictures that were left out are named.
+        """
+        skipped = sum(len(found.reasons) for found in self.surveys)
+        if skipped:
+            logger.warning("%d pictures cannot be used; see %s.", skipped, see)
+        for note in self.notes:
+            logger.warning("Note: %s.", note)
 
 
 class _Part(NamedTuple):

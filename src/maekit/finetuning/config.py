@@ -175,7 +175,7 @@ def choose(
     train = replace(
         train,
         epochs=train.epochs or (100 if config.frozen else 50),
-        batch_size=train.batch_size or min(64, num_images // processes * processes),
+        batch_size=train.batch_size or min(64, num_images) // processes * processes,
     )
     assert train.batch_size is not None
     check_batch(train.batch_size, num_images, processes)

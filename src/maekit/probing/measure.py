@@ -118,18 +118,15 @@ _Fitted = tuple[Tensor, str, float]
 def _knn(how: Measuring, fit: Examples, held: Examples, test: Tensor) -> _Fitted:
     number = len(how.data.classes)
     ks = [k for k in how.ks if k <= len(fit.labels)] or [len(fit.labels)]
-    k = choose_k(*fit, *held, number, ks, how.temperature)
-    known = knn_probabilities(*fit, held.features, number, [k], how.temperature)[k]
+    k, top1 = choose_k(*fit, *held, number, ks, how.temperature)
     guessed = knn_probabilities(*_both(fit, held), test, number, [k], how.temperature)[k]
-    return guessed, f"k {k}", accuracy(known.argmax(1), held.labels)
+    return guessed, f"k {k}", top1
 
 
 def _linear(how: Measuring, fit: Examples, held: Examples, test: Tensor) -> _Fitted:
     number = len(how.data.classes)
-    penalty = choose_penalty(*fit, *held, number)
-    known = fit_linear_probe(*fit, number, penalty).probabilities(held.features)
+    penalty, top1 = choose_penalty(*fit, *held, number)
     probe = fit_linear_probe(*_both(fit, held), number, penalty)
-    top1 = accuracy(known.argmax(1), held.labels)
     return probe.probabilities(test), f"penalty {penalty:g}", top1
 
 

@@ -237,11 +237,7 @@ def _say(config: FinetuneConfig, data: LabelledData) -> None:
         "%d classes; %d pictures to train on, %d to choose by, %d to test.",
         len(data.classes), len(data.train), len(data.val), len(data.test),
     )  # fmt: skip
-    skipped = sum(len(found.reasons) for found in data.surveys)
-    if skipped:
-        logger.warning("%d pictures cannot be used; see skipped.jsonl.", skipped)
-    for note in data.notes:
-        logger.warning("Note: %s.", note)
+    data.warn("skipped.jsonl")
     logger.info("%s; to %s", _protocol(config, data), config.out)
 
 

@@ -83,6 +83,7 @@ def measure_and_tell(config: ProbeConfig, ks: tuple[int, ...], temperature: floa
         device=torch.device(choose_device(RuntimeConfig(device=config.device))),
     )
     data = how.data
+    data.warn(f"mae check {config.data.dir}")
     scores: list[Score] = measure(how, checkpoint.build_encoder(state), "pre-trained")
     if config.untrained:
         scores += measure(how, checkpoint.untrained_encoder(state, config.seed), "untrained")
